@@ -174,7 +174,7 @@ OUTPUTS: dict[str, Output] = {
             "wave": "Of the rows that are new.",
             "file": "The study file.",
         },
-        made_in="src/wardround/commands/continue_study.py:continue_study",
+        made_in="src/wardround/commands/continue_study.py:_as_json",
     ),
     "study canary": Output(
         of="wardround.server.cli.canary:CanaryAnswer",

@@ -108,7 +108,7 @@ def export(
 
 
 def _read_report(site: Path) -> "LedgerReport":
-    from wardround.client.data.manifest.written_parts import parts_are_mixed
+    from wardround.client.data.manifest.parts.written_parts import parts_are_mixed
     from wardround.client.privacy.ledger.file import read_ledger
     from wardround.client.privacy.ledger.report import report_ledger
 

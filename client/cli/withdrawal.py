@@ -81,8 +81,8 @@ def forget_patients(
 
     Example: wardround site forget-patients left.txt --site /data/wardround/north
     """
-    from wardround.client.data.manifest.forgetting import forget_patients as forget
-    from wardround.client.data.manifest.forgetting import read_identifiers
+    from wardround.client.data.manifest.parts.forgetting import forget_patients as forget
+    from wardround.client.data.manifest.parts.forgetting import read_identifiers
     from wardround.client.data.source_files import remove_outdated
     from wardround.client.site.folder import open_site
 

@@ -26,7 +26,7 @@ from wardround.client.data.manifest.covariates import (
 )
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.manifest import Manifest, open_manifest, read_manifest
-from wardround.client.data.manifest.partition import partition_patients
+from wardround.client.data.manifest.parts.partition import partition_patients
 from wardround.client.data.manifest.rows import name_rows
 from wardround.client.data.preprocessing.cache import MemoryBudget, PreparedSplit, prepare_split
 from wardround.client.data.preprocessing.disk_cache import PreparedFolder

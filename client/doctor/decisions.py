@@ -17,7 +17,6 @@ from wardround.client.policy.rules import planned_epsilon
 from wardround.client.site.folder import open_site
 from wardround.common.errors import InputError
 from wardround.common.study.loading import load_study, require_promise
-from wardround.common.study.plans.patient_privacy import is_charged
 from wardround.common.study.study import Study
 
 SHOWN_DIGITS = 16  # of a digest: as many as a decision takes
@@ -107,7 +106,7 @@ def find_study(site: Path, given: str) -> Study:
 
 
 def _spending(site: Path, study: Study) -> str:
-    if not is_charged(study):
+    if not study.privacy.charges_patients:
         return "This spends no epsilon: no patient is promised privacy, and nothing is counted."
     cap, reason = open_policy(site).lifetime_epsilon, beside_the_spent(site, study).reason
     with plan_limit():

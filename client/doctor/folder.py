@@ -169,7 +169,7 @@ def check_parts(site: Site) -> str:
         FaultError: What is written is damaged; a warning where patients were moved.
     """
     from wardround.client.data.manifest.examination import SPLITS
-    from wardround.client.data.manifest.written_parts import parts_are_mixed, read_parts
+    from wardround.client.data.manifest.parts.written_parts import parts_are_mixed, read_parts
 
     written = read_parts(site.folder)
     if written is None and not parts_are_mixed(site.folder):

@@ -16,7 +16,7 @@ from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import Site, open_site
 from wardround.client.training.schedule import few_steps_note
 from wardround.common.errors import DataError, InputError, PolicyError
-from wardround.common.study.plans.patient_privacy import is_charged, plan_charges
+from wardround.common.study.plans.patient_privacy import plan_charges
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
@@ -79,7 +79,7 @@ def beside_the_spent(folder: Path, study: Study) -> Verdict:
         InputError: dp-accounting is not installed.
     """
     policy = open_policy(folder)
-    if not is_charged(study):
+    if not study.privacy.charges_patients:
         return Verdict(LEDGER_RULE, True, "nothing is spent")
     if not (find_ledger_folder(folder) / LEDGER_FILE).exists():
         return Verdict(LEDGER_RULE, True, "the ledger is empty")

@@ -29,7 +29,6 @@ from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.plans.patient_privacy import (
     drawn_and_expected,
     evaluation_plans,
-    is_charged,
     steps_of,
 )
 from wardround.common.study.plans.statistics import (
@@ -154,7 +153,7 @@ def _promise(study: Study) -> str:
     masks = plan_masking(study)
     if masks is not None:
         patients = "none for a single patient"
-        if is_charged(study):
+        if study.privacy.charges_patients:
             patients = (
                 f"epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for each "
                 "training patient, over the rounds of one approval"
@@ -227,7 +226,7 @@ def _limits(policy: Policy) -> str:
 
 
 def _spent(folder: Path, policy: Policy, study: Study) -> Iterator[str]:
-    allowed, is_private = approved_rounds(folder, study), is_charged(study)
+    allowed, is_private = approved_rounds(folder, study), study.privacy.charges_patients
     book = _book(folder)
     if is_private:
         # A round that was planned with other steps is none of this digest.

@@ -76,7 +76,6 @@ from wardround.common.security.audit_log import AuditLog, Event
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.plans.patient_privacy import (
     MeasuredPart,
-    is_charged,
     plan_charges,
     plan_evaluation,
 )
@@ -235,7 +234,7 @@ class Gateway:
         from wardround.client.egress.masking import MaskedSite
 
         study, policy = session.context.study, agreed.policy
-        plan = plan_charges(study) if is_charged(study) else None
+        plan = plan_charges(study) if study.privacy.charges_patients else None
 
         def train() -> SiteUpdate:
             is_measured = self._may_measure(session.context, policy)
@@ -280,7 +279,7 @@ class Gateway:
         masked = MaskedSite(session, agreed.policy, asked.run)
         answer = masked.answer(asked)
         kind = "update" if asked.stage == MASK else "masking"
-        if asked.stage == MASK and is_charged(session.context.study):
+        if asked.stage == MASK and session.context.study.privacy.charges_patients:
             release_masked_round(session, asked, to_bytes(answer), agreed.policy)
         return self._leave(answer, masked.schema_of(asked, asked.stage), _event(kind, asked))
 

@@ -253,7 +253,7 @@ def _leaving(entry: Entry) -> Leaving:
 
 
 def _accounts(folder: Path) -> tuple[Account, ...]:
-    from wardround.client.data.manifest.written_parts import parts_are_mixed
+    from wardround.client.data.manifest.parts.written_parts import parts_are_mixed
     from wardround.client.privacy.ledger.file import read_ledger
     from wardround.client.privacy.ledger.report import report_ledger
 

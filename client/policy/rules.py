@@ -12,7 +12,6 @@ from wardround.common.errors import PolicyError
 from wardround.common.files.packages.references import MONAI, reference_of
 from wardround.common.study.plans.patient_privacy import (
     DEFAULT_EPSILON,
-    is_charged,
     plan_charges,
 )
 from wardround.common.study.study import Study
@@ -233,7 +232,7 @@ def _lifetime_epsilon(policy: Policy, study: Study, facts: Facts) -> _Reply:
 
 
 def _delta(policy: Policy, study: Study, facts: Facts) -> _Reply:
-    if not is_charged(study):
+    if not study.privacy.charges_patients:
         return True, "nothing is spent"
     asked, allowed = study.privacy.delta, policy.lifetime_delta
     return asked <= allowed, f"delta {asked:g}; at most {allowed:g}"
@@ -333,7 +332,7 @@ def _packs(policy: Policy, study: Study, facts: Facts) -> _Reply:
 
 
 def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Reply:
-    if not is_charged(study):
+    if not study.privacy.charges_patients:
         return True, "nothing is spent"
     asked = planned_epsilon(study)
     reason = f"epsilon {asked:.4g}; at most {cap:g} for {of_what}"

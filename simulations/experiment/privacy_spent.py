@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wardround.client.data.manifest.written_parts import parts_are_mixed
+from wardround.client.data.manifest.parts.written_parts import parts_are_mixed
 from wardround.client.privacy.ledger.file import LEDGER_FOLDER, read_ledger
 from wardround.client.privacy.ledger.report import DatasetReport, report_ledger
 from wardround.simulations.run_files.folder import PrivacyRow

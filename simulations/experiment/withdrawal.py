@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import wardround
-from wardround.client.data.manifest.forgetting import forget_patients
+from wardround.client.data.manifest.parts.forgetting import forget_patients
 from wardround.client.site.folder import KEY_FOLDER, open_site
 from wardround.common.errors import InputError, known_names
 from wardround.common.files.tables import read_kept_table, write_table

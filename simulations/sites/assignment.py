@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wardround.client.data.manifest.allocation import draw_parts, shares_of, stratify
 from wardround.client.data.manifest.cells import parse_location, parse_split
 from wardround.client.data.manifest.examination import SPLITS, Location
 from wardround.client.data.manifest.label_words import label_words
-from wardround.client.data.manifest.partition import simulated_key
+from wardround.client.data.manifest.parts.allocation import draw_parts, shares_of, stratify
+from wardround.client.data.manifest.parts.partition import simulated_key
+from wardround.client.data.manifest.parts.written_parts import WrittenParts
 from wardround.client.data.manifest.table import Line, Table, read_table
-from wardround.client.data.manifest.written_parts import WrittenParts
 from wardround.client.data.same_images import Held, find_same_images, require_parted
 from wardround.client.tasks.task import Label, UnusableLabelError
 from wardround.client.tasks.words import tidy

@@ -29,6 +29,7 @@ _NNUNET: Changes = {
 
 RECIPES: Mapping[str, Mapping[str, Changes]] = {
     "bccd": {"fast": {"federation.rounds": 5}},
+    "brain-tissue-scanners": {},
     "brain-tissue": {"fast": {"federation.rounds": 4}},
     "heart-disease": {"fast": {"federation.rounds": 5}},
     "heart-disease-private": {},

@@ -12,6 +12,7 @@ _SEVERAL = "tests/integration/simulations/several/"
 _OUTCOMES = "test_regression_and_survival_page.py"
 _OF_LEDGER, _PYTHON = "tests/unit/client/privacy/ledger/", "tests/integration/python/"
 _TEXTS = "tests/pages/test_texts.py::"
+_REVIEWED = "tests/integration/client/review/test_review_page.py"
 _MONITORING = "tests/integration/client/monitoring/"
 _LEAVING = "tests/e2e/studies/test_withdrawals.py"
 _JOINING = "tests/e2e/studies/test_joining_late.py"
@@ -103,9 +104,14 @@ ELSEWHERE = (
         "tests/integration/simulations/finished_runs/test_withdrawals.py",
     ),
     ("docs/how-to/upgrade.md", "```text", f"{_TEXTS}test_a_refusal_is_worded_as_the_page_shows"),
-    ("docs/how-to/review-cases.md", "```", "tests/integration/client/test_review_page.py"),
+    ("docs/how-to/review-cases.md", "```", _REVIEWED),
+    ("docs/how-to/review-cases.md", "```text", _REVIEWED),
     ("docs/how-to/watch-a-model.md", "```", f"{_MONITORING}test_watch_a_model_page.py"),
-    ("docs/how-to/review-cases.md", "```text", "tests/integration/client/test_review_page.py"),
+    (
+        "docs/how-to/review-cases.md",
+        "```text",
+        "tests/integration/client/review/test_review_page.py",
+    ),
     ("docs/how-to/use-a-model.md", "```", "tests/integration/client/test_use_a_model_page.py"),
     (
         "docs/reference/site-folder.md",

@@ -20,7 +20,7 @@ from wardround.client.clinic.monitoring.store import (
 )
 from wardround.client.data.manifest.examination import Examination, SplitName
 from wardround.client.data.manifest.manifest import read_manifest
-from wardround.client.data.manifest.partition import partition_patients
+from wardround.client.data.manifest.parts.partition import partition_patients
 from wardround.client.site.folder import Site
 from wardround.common.errors import InputError
 from wardround.common.study.study import Study

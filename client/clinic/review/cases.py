@@ -19,7 +19,7 @@ from wardround.client.data.manifest.corrections import (
 from wardround.client.data.manifest.examination import Examination, SplitName
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.manifest.manifest import read_rows
-from wardround.client.data.manifest.partition import partition_patients
+from wardround.client.data.manifest.parts.partition import partition_patients
 from wardround.client.data.manifest.table import read_table
 from wardround.client.site.folder import Site
 from wardround.common.errors import DataError, InputError

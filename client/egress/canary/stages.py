@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from wardround.client.data.cohort import Cohort
-from wardround.client.data.manifest.partition import EmptyPartError
+from wardround.client.data.manifest.parts.partition import EmptyPartError
 from wardround.client.egress.canary.update import update_of_canary
 from wardround.client.egress.disclosure import reduce_evaluation, reduce_update
 from wardround.client.egress.guard import check_message

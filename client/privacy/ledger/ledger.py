@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Self
 
 from wardround import __version__
-from wardround.client.data.manifest.written_parts import parts_are_mixed
+from wardround.client.data.manifest.parts.written_parts import parts_are_mixed
 from wardround.client.privacy.ledger.budget import Accountant, Caps, check_steps
 from wardround.client.privacy.ledger.charges import (
     MAIN_DATASET,

@@ -42,7 +42,7 @@ def read_privacy_left(site_folder: Path) -> tuple[PrivacyLeft, ...]:
         LedgerError: The ledger is damaged.
         InputError: dp-accounting is not installed.
     """
-    from wardround.client.data.manifest.written_parts import parts_are_mixed
+    from wardround.client.data.manifest.parts.written_parts import parts_are_mixed
     from wardround.client.privacy.ledger.file import (
         LEDGER_FILE,
         find_ledger_folder,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from wardround.client.data.manifest.written_parts import parts_are_mixed
+from wardround.client.data.manifest.parts.written_parts import parts_are_mixed
 from wardround.client.privacy.ledger.charges import TRAIN, Assignment, Reservation, to_charge
 from wardround.client.privacy.ledger.entries import (
     Admitted,

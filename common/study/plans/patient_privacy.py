@@ -204,12 +204,6 @@ def plan_privacy(study: Study) -> PrivacyPlan:
     )
 
 
-def is_charged(study: Study) -> bool:
-    """Return whether a site's rounds are charged to its training patients."""
-    privacy = study.privacy
-    return privacy.mode == "patient" or (privacy.mode == "site" and privacy.noise == "distributed")
-
-
 def plan_charges(study: Study) -> PrivacyPlan:
     """Return what the rounds of a study with privacy are charged to a patient.
 
@@ -222,7 +216,7 @@ def plan_charges(study: Study) -> PrivacyPlan:
         InputError: The promise cannot be kept, or dp-accounting is not installed.
     """
     privacy = study.privacy
-    if privacy.mode == "site" and is_charged(study) and privacy.noise_multiplier:
+    if privacy.mode == "site" and study.privacy.charges_patients and privacy.noise_multiplier:
         return PrivacyPlan(
             sampling_rate=1.0,
             expected_patients=1,

@@ -66,3 +66,8 @@ class PrivacySection(Section):
     adaptive_clipping: bool = False
     clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     count_noise: Positive | None = None
+
+    @property
+    def charges_patients(self) -> bool:
+        """Whether a site's rounds are charged to its training patients."""
+        return self.mode == "patient" or (self.mode == "site" and self.noise == "distributed")

@@ -36,7 +36,7 @@ def withdraw(  # noqa: PLR0913 # one argument an option of the command line
 
     Example: wardround withdraw runs/first --site hospital-3 --out runs/without
     """
-    from wardround.client.data.manifest.forgetting import read_identifiers
+    from wardround.client.data.manifest.parts.forgetting import read_identifiers
     from wardround.common.models.documents.withdrawn import certificate_words
     from wardround.common.runtime.printable import write_lines
     from wardround.common.security.withdrawal.certificate import CERTIFICATE_FILE

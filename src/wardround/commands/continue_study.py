@@ -95,18 +95,21 @@ def continue_study(  # noqa: PLR0913 # one argument an option of the command lin
         raise InputError(msg) from None
     taken = "" if start is None else f"{start.words()}."
     if as_json:
-        held = study.continual
-        said = {
-            "study": study.name,
-            "digest": study.digest,
-            "parent": parent.digest,
-            "model": None if held is None else held.model,
-            "wave": None if held is None else held.wave,
-            "file": str(out),
-        }
-        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.write(json.dumps(_as_json(study, parent, out)) + "\n")
         return
     sys.stdout.write("".join(f"{line}\n" for line in (*_told(study, parent, out), taken) if line))
+
+
+def _as_json(study: "Study", parent: "Study", out: Path) -> dict[str, object]:
+    held = study.continual
+    return {
+        "study": study.name,
+        "digest": study.digest,
+        "parent": parent.digest,
+        "model": None if held is None else held.model,
+        "wave": None if held is None else held.wave,
+        "file": str(out),
+    }
 
 
 def _told(study: "Study", parent: "Study", out: Path) -> tuple[str, ...]:

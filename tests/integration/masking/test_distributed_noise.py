@@ -73,7 +73,8 @@ def test_the_model_goes_along_the_sum_of_gradients_and_shares(tmp_path: Path, co
     assert len(coded) == 3 * ROUNDS
     layout, _, _, instruction = coded[-1]
     total = np.sum([words for _, words, _, _ in coded[-3:]], axis=0, dtype="<u8")
-    model, counted = layout.decode(total, instruction.parameters, rate=0.5)
+    found = layout.decode(total, instruction.parameters, rate=0.5)
+    model, counted = found.model, found.counted
     assert all(bool((model[name] == last[name]).all()) for name in last)
     assert (counted.weight, counted.examinations, counted.steps, counted.loss) == (3, 3, 3, 0.0)
     assert counted.metrics is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wardround.client.data.manifest.manifest import read_manifest
-from wardround.client.data.manifest.partition import partition_patients
+from wardround.client.data.manifest.parts.partition import partition_patients
 from wardround.client.site.folder import open_site
 from wardround.common.errors import InputError
 from wardround.common.study.loading import load_study, with_changes

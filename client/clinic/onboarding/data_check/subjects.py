@@ -8,7 +8,7 @@ from wardround.client.data.manifest.cells import parse_location, parse_split
 from wardround.client.data.manifest.examination import BoxCell, Examination, Location
 from wardround.client.data.manifest.files import FileFinder
 from wardround.client.data.manifest.manifest import open_manifest
-from wardround.client.data.manifest.partition import partition_patients
+from wardround.client.data.manifest.parts.partition import partition_patients
 from wardround.client.data.manifest.patients import rows_of_look_alikes
 from wardround.client.data.manifest.table import RESERVED, Line, Table, read_table
 from wardround.client.site.folder import Site

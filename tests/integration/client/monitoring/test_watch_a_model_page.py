@@ -50,7 +50,8 @@ def test_the_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None:
             timeout=_PATIENCE_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        fine = (0, 1) if "monitor close" in command else (0,)  # 1: an alarm is open
+        assert done.returncode in fine, f"{command}\n{done.stdout}{done.stderr}"
         said[command] = done.stdout
     assert "12 labels; 0 rows" in "".join(said.values())
     assert "Wardround monitoring" in (tmp_path / "monitoring.html").read_text()

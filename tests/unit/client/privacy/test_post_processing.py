@@ -39,6 +39,8 @@ READING = {
     "contrastive",
     "small-features",
     "aligned-features",
+    "distillation",
+    "elastic-weights",
     "personal-model",
     "mixture",
     "fine-tune",

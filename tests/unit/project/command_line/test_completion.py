@@ -51,7 +51,7 @@ def ask_bash(folder: Path, *words: str) -> list[str]:
         (("stu",), ["study"]),
         (("study", "can"), ["canary"]),
         (("simulate", "--rou"), ["--rounds"]),
-        (("simulate", "brain-t"), ["brain-tissue"]),
+        (("simulate", "pneu"), ["pneumonia-xray", "pneumonia-xray-sum"]),
         (("simulate", "mine"), ["mine.toml"]),
         (("report", "runs/fi"), ["runs/first"]),
         (("simulate", "--resume", "runs/fi"), ["runs/first"]),

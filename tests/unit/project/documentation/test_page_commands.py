@@ -79,6 +79,8 @@ def _unknown_name(command: Any, given: dict[str, Any]) -> str | None:
         names, value = tuple(DATASETS), given.get("name")
     else:
         names, value = built_in_names(), given.get("study", given.get("path"))
+        if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16,64}", value):
+            return None  # the digest of a study that a site was asked for
     if not isinstance(value, str) or value.isupper() or value.endswith(".toml"):
         return None  # a file, or a placeholder
     return None if value in names else value

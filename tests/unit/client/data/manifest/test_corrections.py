@@ -10,7 +10,7 @@ from wardround.client.clinic.review.cases import list_cases
 from wardround.client.data.manifest.corrections import case_ids, read_case_key
 from wardround.client.data.manifest.examination import Examination
 from wardround.client.data.manifest.manifest import open_manifest
-from wardround.client.data.manifest.partition import partition_patients
+from wardround.client.data.manifest.parts.partition import partition_patients
 from wardround.client.data.manifest.table import read_table
 from wardround.client.data.source_files import SourceFiles, lists_of, mark_of
 from wardround.client.site.folder import Site

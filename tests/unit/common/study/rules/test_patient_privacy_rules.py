@@ -289,6 +289,8 @@ def test_a_key_of_privacy_without_privacy_is_refused(key: str) -> None:
         "adaptive_clipping": True,
         "clip_quantile": 0.7,
         "gradients": "loop",
+        "noise": "distributed",
+        "colluding_sites": 1,
     }
     counts = ("expected_patients", "examples_per_patient", "augmentation_copies", "microbatch")
     value = values.get(key, 3 if key in counts else 0.25)

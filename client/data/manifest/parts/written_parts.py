@@ -17,8 +17,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from wardround.client.data.manifest.allocation import Shares
 from wardround.client.data.manifest.examination import SPLITS, SplitName
+from wardround.client.data.manifest.parts.allocation import Shares
 from wardround.client.site.folder import SITE_FILE, open_site
 from wardround.common.errors import DataError
 from wardround.common.files.atomic import make_private_folder, replace_file

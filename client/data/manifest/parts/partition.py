@@ -9,9 +9,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wardround.client.data.manifest.allocation import draw_parts, shares_of, stratify
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
-from wardround.client.data.manifest.written_parts import (
+from wardround.client.data.manifest.parts.allocation import draw_parts, shares_of, stratify
+from wardround.client.data.manifest.parts.written_parts import (
     KEY_BYTES,
     PARTS_FOLDER,
     WrittenParts,
@@ -67,7 +67,7 @@ def partition_patients(
             is written is damaged, or cannot be written.
     """
     if (site.folder / PARTS_FOLDER / "forgotten.jsonl").exists():
-        from wardround.client.data.manifest.forgetting import require_nobody_forgotten
+        from wardround.client.data.manifest.parts.forgetting import require_nobody_forgotten
 
         require_nobody_forgotten(site.folder, (one.patient for one in examinations))
     written, simulated = read_parts(site.folder), is_simulated(site.folder)

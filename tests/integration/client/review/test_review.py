@@ -13,7 +13,7 @@ from tests.support.hospitals.review_ward import CLASSIFIES, SEGMENTS, review_sit
 from tests.support.studies.tiny_study import Said
 
 from wardround.client.data.manifest.manifest import open_manifest
-from wardround.client.data.manifest.partition import partition_patients
+from wardround.client.data.manifest.parts.partition import partition_patients
 from wardround.client.egress.gateway import Gateway
 from wardround.client.session.model_context import ModelContext
 from wardround.client.session.session import SiteSession

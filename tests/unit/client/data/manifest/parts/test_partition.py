@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from wardround.client.data.manifest.examination import Examination, SplitName
-from wardround.client.data.manifest.partition import partition_patients
-from wardround.client.data.manifest.written_parts import parts_are_mixed, read_parts
+from wardround.client.data.manifest.parts.partition import partition_patients
+from wardround.client.data.manifest.parts.written_parts import parts_are_mixed, read_parts
 from wardround.client.policy.policy import POLICY_FILE
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError

@@ -20,8 +20,7 @@ from wardround.client.data.manifest.corrections import (
     read_case_key,
     read_corrections,
 )
-from wardround.client.data.manifest.table import Table, read_table
-from wardround.client.data.manifest.written_parts import (
+from wardround.client.data.manifest.parts.written_parts import (
     KEY_BYTES,
     PARTS_FOLDER,
     WrittenParts,
@@ -30,6 +29,7 @@ from wardround.client.data.manifest.written_parts import (
     read_parts,
     write_parts,
 )
+from wardround.client.data.manifest.table import Table, read_table
 from wardround.client.site.folder import Site
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.atomic import make_private_folder, replace_file

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from wardround.client.data.manifest.allocation import draw_parts, spread, stratify
 from wardround.client.data.manifest.examination import SPLITS, SplitName
+from wardround.client.data.manifest.parts.allocation import draw_parts, spread, stratify
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 

@@ -12,7 +12,7 @@ from tests.support.hospitals.review_ward import CLASSIFIES, review_site
 from tests.support.studies.tiny_study import Said
 
 pytestmark = pytest.mark.pages
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "review-cases.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "how-to" / "review-cases.md"
 
 
 def test_the_commands_run_in_the_order_of_the_page(
