@@ -69,7 +69,7 @@ def _seen(images: Pictures, scanner: Scanner, draw: np.random.Generator) -> Pict
     """Return images as a scanner shows them: B bends the grey values, and is noisier."""
     if scanner == "A":
         return images
-    values = (images / 255.0) ** 1.7 + draw.normal(0, 0.1, images.shape)
+    values = (images / 255.0) ** 1.7 + draw.normal(0, 0.08, images.shape)
     return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
