@@ -97,7 +97,7 @@ def drawn_images(count: int, seed: int = 1) -> tuple[Pictures, NDArray[np.int64]
     return pictures, labels
 
 
-def pneumonia_images(data_root: Path, seed: int = 1) -> tuple[Pictures, NDArray[np.int64]]:
+def pneumonia_images(data_root: Path, seed: int = 3) -> tuple[Pictures, NDArray[np.int64]]:
     """Return PneumoniaMNIST in a drawn order, an image that is there twice once.
 
     Raises:
