@@ -54,11 +54,15 @@ def _live(out: Path, weeks: int, data_root: Path | None, as_json: bool) -> int:
     calendar = calendar_of(weeks)
     try:
         found = drawn_images(_DRAWN) if data_root is None else pneumonia_images(data_root)
-        year = Year(out, Archive(out / "images", *found), calendar, say)
-        diary = year.live()
-    except (YearFailedError, RuntimeError) as error:
-        print(f"The year could not go on: {error}", file=sys.stderr)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
         return 1
+    year = Year(out, Archive(out / "images", *found), calendar, say)
+    diary = year.diary
+    try:
+        year.live()
+    except (YearFailedError, RuntimeError) as error:
+        diary.expect(f"the year goes on to its end: {error}", is_met=False)
     diary.facts |= {
         "Images": "drawn" if data_root is None else "PneumoniaMNIST",
         "Took": f"{time.monotonic() - began:.0f} s",

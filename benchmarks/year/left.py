@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.year.chapters import Trained
 from benchmarks.year.command import answer, command
@@ -35,5 +36,5 @@ def corrections_trained_on(site: Path) -> int:
     return sum(entry["event"]["kind"] == "corrections" for entry in _entries(site))
 
 
-def _entries(site: Path) -> list[dict[str, dict[str, str]]]:
+def _entries(site: Path) -> list[dict[str, Any]]:
     return [*answer("site", "audit", "show", site, "--last", 0)]

@@ -38,9 +38,10 @@ class Year:
         self._archive, self._hospitals = archive, Hospitals(folder, archive)
         self._shelf, self._runs = folder / "in-use", list[Trained]()
         self._week = 1
+        self._awaited = range(calendar.scanner, calendar.scanner + 3)  # an alarm, in these weeks
 
-    def live(self) -> Diary:
-        """Live through all weeks, and return what happened.
+    def live(self) -> None:
+        """Live through all weeks.
 
         Raises:
             YearFailedError: A command did not do what the story needs of it.
@@ -60,7 +61,6 @@ class Year:
                 happens[week]()
             self._look()
         self._end()
-        return self.diary
 
     def _tell(self, kind: Kind, text: str) -> None:
         self.diary.tell(self._week, kind, text)
@@ -108,15 +108,17 @@ class Year:
     def _alarm(self, looked: Looked) -> None:
         for text in looked.alarms:
             self._tell("alarm", f"ALARM: {text}")
-        said = " ".join(looked.alarms)
-        is_told = SCANNERS["B"] in said and f"since {self._calendar.period(self._week)[:4]}" in said
+        new, said = SCANNERS["B"], " ".join(looked.alarms)
+        if self._week not in self._awaited:
+            self._ward.acknowledge("looked at: nothing has changed")
+            self._tell("alarm", "Acknowledged: nothing has changed, it was a false alarm.")
+            return
+        self._awaited = range(0)
+        is_told = new in said and f"since {self._calendar.period(self._week)[:6]}" in said
         self.diary.expect("the alarm names the new scanner and since when", is_told)
-        self._ward.acknowledge(f"scanner {SCANNERS[self._ward.scanner]} was put in place")
+        self._ward.acknowledge(f"{new} was put in place of {SCANNERS['A']}")
         count = self._ward.set_reference(self._in_use.model)
-        self._tell(
-            "alarm",
-            f"Acknowledged: it is the new scanner. A new reference of {count} of its images.",
-        )
+        self._tell("alarm", f"Acknowledged: it is {new}. {count} of its images are the reference.")
 
     def _new_scanner(self) -> None:
         self._ward.scanner = "B"
