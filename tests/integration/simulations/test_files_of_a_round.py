@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long
 REPOSITORY = Path(__file__).parents[3]
 # The way of one round, as docs/reference/architecture.md has it; "simulations" stands for the
 # engine that carries its messages here, and for the progress that is shown.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[4]
 
 

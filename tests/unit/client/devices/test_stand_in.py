@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from tests.unit.client.devices.names import EVALUATED, METHODS, TRAINED
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[4]
 Results = dict[str, dict[str, Any]]
 IMAGE_BYTES = 2 * 16 * 16 * 4  # a batch of two images of float32
