@@ -89,7 +89,7 @@ pages: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m pages $(PYTEST_FLAGS) tests/integration tests/e2e tests/pages
 
 attacks: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m attacks $(PYTEST_FLAGS) tests/attacks tests/integration/masking
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m attacks $(PYTEST_FLAGS) tests/attacks
 
 studies: $(STAMP)
 	OMP_NUM_THREADS=1 WARDROUND_STUDIES=$(STUDIES) $(BIN)/pytest -m studies $(PYTEST_FLAGS) tests/studies
