@@ -45,8 +45,9 @@ NOT_IN_A_ROUND = ("common/study/loading.py", "common/study/rules/", "common/stud
 # name is Wardround's own or a package's is one file, which every table of names asks.
 # Changes of images are drawn in one file, by presets of another, and applied in a third.
 # A loss of a sample, that of a batch, and which one a study names are three files of one room.
-# What a learning rate is in which round, server and site ask of one file.
-MOST = {"plain": 72, "private": 102}
+# What a learning rate is in which round, server and site ask of one file, and whether patients are
+# charged they ask of the study's section.
+MOST = {"plain": 73, "private": 103}
 REPLIES = {"plain": 2, "private": 4}
 
 
