@@ -58,7 +58,7 @@ def test_a_page_on_simulations_is_followed(page: str, place: Place, shared_data:
 
 def test_a_sequence_of_studies_is_followed(place: Place) -> None:
     less = {
-        "simulate brain-tissue-scanners": f"{_MACHINE} {_SMALL}",
+        "simulate brain-tissue-scanners": _MACHINE,
         **{f"simulate {name}.toml": _MACHINE for name in ("second", "third")},
     }
     with followed("docs/how-to/continue-a-study.md", place, {}, less) as story:

@@ -114,11 +114,9 @@ def _site(said: Table) -> None:
 
 
 def _archive(said: Table) -> None:
-    # [receiver] is for the archive of the block before.
-    classic = (
-        {"classic": {"host": "pacs", "port": 104, "title": "PACS"}} if "receiver" in said else {}
-    )
-    PacsFile.model_validate({**classic, **said})
+    # What is beside it on the page, or on another, names the archive.
+    named = {} if "dicomweb" in said else {"host": "pacs", "port": 104, "title": "PACS"}
+    PacsFile.model_validate({**({"classic": named} if named else {}), **said})
 
 
 def _policy(said: Table) -> None:
@@ -142,6 +140,7 @@ READERS: dict[str, tuple[Callable[[Table], None], ...]] = {
     "docs/how-to/detect.md": (_whole_study, _whole_study),
     "docs/how-to/harmonise.md": (_combat,),
     "docs/how-to/import-images.md": (_rules, _whole_study, _rules),
+    "docs/how-to/masked-sums.md": (_study,),
     "docs/how-to/monitor.md": (_server, _site, _server),
     "docs/how-to/own-network.md": (_policy, _of_images),
     "docs/how-to/pacs.md": (_archive, _archive, _archive),

@@ -35,8 +35,8 @@ def write_data(folder: Path) -> None:
 
 def test_the_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None:
     write_data(tmp_path)
-    blocks = re.findall(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    commands = [line for block in blocks for line in block.splitlines() if line]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    commands = [line for language, block in blocks if not language for line in block.splitlines()]
     assert len(commands) > 7
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     said = {}
