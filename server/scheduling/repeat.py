@@ -7,6 +7,7 @@ are. Whatever is killed on the way, the same command goes on: the repeat is queu
 import hashlib
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +34,12 @@ from wardround.server.identity.membership import members
 from wardround.server.rounds.repeating import Parent, certificate_of, prepare_repeat
 from wardround.server.scheduling.folder import RunFolder, RunStatus
 from wardround.server.scheduling.queue import stop_run
-from wardround.server.scheduling.store import RunRow, find_run
+from wardround.server.scheduling.store import RunRow, all_runs, find_run
 from wardround.server.scheduling.submission import submit_study
 from wardround.server.sites.withdrawal import (
     WithdrawalPlan,
     plan_withdrawal,
+    require_no_parent_of,
     study_without,
 )
 from wardround.server.sites.withdrawal_requests import (
@@ -78,8 +80,24 @@ def propose(folder: Path, run: str, site: str, without: Without) -> Proposed:
     parent = RunFolder(folder, row.run)
     study = parent.study()
     plan = plan_withdrawal(CheckpointStore(parent.checkpoints), study, site, without)
+    require_no_parent_of(site, _parents(folder, study))
     request = find_request(folder, study.digest, site, without)
     return Proposed(row.run, study, plan, request, _begun(folder, row.run, site, without))
+
+
+def _parents(folder: Path, study: Study) -> Iterator[tuple[str, CheckpointStore]]:
+    """Yield the runs of this server that a study goes on from, the nearest first."""
+    seen = set[str]()
+    while study.continual is not None and (digest := study.continual.parent) not in seen:
+        if digest is None:
+            return
+        seen.add(digest)
+        rows = [row for row in all_runs(folder) if row.digest == digest]
+        if not rows:
+            return
+        for row in rows:
+            yield row.run, CheckpointStore(RunFolder(folder, row.run).checkpoints)
+        study = RunFolder(folder, rows[-1].run).study()
 
 
 def begin_repeat(folder: Path, proposed: Proposed) -> RunRow:

@@ -5,7 +5,7 @@ it had never been there. FedEraser (Liu et al., IWQoS 2021) is faster and approx
 every site's updates, which a server does not keep.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from wardround.common.errors import InputError, RunError
@@ -110,6 +110,7 @@ def plan_withdrawal(
     first = first_rounds[site]
     after, why_not_later = _begin(store, study, first)
     is_exact, why = _exactness(study)
+    why = (*why, *_begun_with(study))
     own = {site} if without == "site" else set[str]()
     return WithdrawalPlan(
         site=site,
@@ -243,6 +244,36 @@ def _exactness(study: Study) -> tuple[bool, tuple[str, ...]]:
     if study.federation.buffer_size is not None:
         return False, ("asynchronous rounds depend on how fast each site is",)
     return True, (_CONDITIONS,)
+
+
+def _begun_with(study: Study) -> tuple[str, ...]:
+    """Say what a repeat cannot take out: what the model that the run began with had learnt."""
+    if study.continual is not None and study.continual.parent is not None:
+        whose = f"of study {study.continual.parent[:16]}"
+    elif study.model.weights_sha256 is not None:
+        whose = f"of the weights {study.model.weights_sha256[:16]}"
+    else:
+        return ()
+    return (f"it begins, as the run did, with the model {whose}, and what that one learnt stays",)
+
+
+def require_no_parent_of(site: str, parents: Iterable[tuple[str, CheckpointStore]]) -> None:
+    """Check that no run that a run goes on from has numbers of a site.
+
+    Args:
+        parents: Name and commits of each, as far as they are known here.
+
+    Raises:
+        InputError: One has: the site would still be in the model.
+    """
+    for name, store in parents:
+        if site in _first_rounds(list(read_records(store.history_path))):
+            msg = (
+                f"the run goes on from the model of {name}, in which {site} has numbers too: take "
+                f"it out of {name} first, and go on from that repeat with 'wardround study "
+                "continue'."
+            )
+            raise InputError(msg)
 
 
 def _cost(records: list[RoundRecord], after: int, rounds: int) -> float | None:

@@ -7,6 +7,7 @@ the certificate proves here is that nothing of it was changed.
 
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,12 @@ from wardround.common.study.sections.simulation import Adversary, SimulationSect
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.rounds.repeating import Parent, certificate_of, prepare_repeat
-from wardround.server.sites.withdrawal import WithdrawalPlan, plan_withdrawal, study_without
+from wardround.server.sites.withdrawal import (
+    WithdrawalPlan,
+    plan_withdrawal,
+    require_no_parent_of,
+    study_without,
+)
 from wardround.server.sites.withdrawal_requests import read_repeat, write_repeat
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import resume
@@ -87,6 +93,7 @@ def plan_of_run(asked: WithdrawalRequested) -> WithdrawalPlan:
     study = load_study(asked.run / "study.toml")
     store = CheckpointStore(checkpoints_of(asked.run, FEDERATED))
     plan = plan_withdrawal(store, study, asked.site, asked.without)
+    require_no_parent_of(asked.site, _parents(study))
     for adversary in study.simulation.adversary:
         if adversary.count is not None:
             msg = (
@@ -95,6 +102,18 @@ def plan_of_run(asked: WithdrawalRequested) -> WithdrawalPlan:
             )
             raise InputError(msg)
     return plan
+
+
+def _parents(study: Study) -> Iterator[tuple[str, CheckpointStore]]:
+    """Yield the runs that a simulated study goes on from, the nearest first."""
+    seen = set[Path]()
+    while study.simulation.parent is not None:
+        folder = Path(study.simulation.parent)
+        if folder in seen or not (folder / "study.toml").exists():
+            return
+        seen.add(folder)
+        yield folder.name, CheckpointStore(checkpoints_of(folder, FEDERATED))
+        study = load_study(folder / "study.toml")
 
 
 def withdraw(asked: WithdrawalRequested, watch: Watch = nobody) -> SignedCertificate:

@@ -297,3 +297,30 @@ def test_a_backdoor_of_the_site_that_left_falls_to_chance(tmp_path: Path) -> Non
     before, after = obeys(tmp_path / "run"), obeys(tmp_path / "new")
     assert before > 0.8
     assert after < 0.15, "one in ten is what a model says by chance"
+
+
+def test_a_site_leaves_a_run_that_goes_on_from_one_of_its_own_only_after_that_one(
+    tmp_path: Path, wardround: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDROUND_CACHE", str(tmp_path / "cache"))
+    manifest = manifest_of(tmp_path)
+    head, *rows = manifest.read_text().splitlines()
+    waves = [f"{row},{1 + (number // 6) % 2}" for number, row in enumerate(rows)]
+    manifest.write_text("\n".join([f"{head},wave", *waves]) + "\n")
+    first = with_changes(
+        study_of(manifest), {"evaluation.keep": "last", "federation.rounds": 2, "continual.wave": 1}
+    )
+    run(first, tmp_path / "first")
+    child = tmp_path / "child.toml"
+    said = wardround("study", "continue", tmp_path / "first", "--out", child)
+    assert said.code == 0, said.err
+    said = wardround("simulate", child, "--out", tmp_path / "second", "--engine", "in-process")
+    assert said.code == 0, said.err
+
+    refused = wardround("withdraw", tmp_path / "second", "--site", "west", "--plan")
+
+    assert refused.code == 2
+    assert "goes on from the model of first, in which west has numbers too" in refused.err
+    planned = wardround("withdraw", tmp_path / "first", "--site", "west", "--plan")
+    assert planned.code == 0, planned.err
+    assert "what that one learnt stays" not in planned.out

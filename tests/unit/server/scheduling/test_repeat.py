@@ -102,6 +102,31 @@ def test_where_the_pinned_commit_is_gone_or_damaged_an_earlier_one_or_the_start_
         plan_withdrawal(store, STUDY, "west")
 
 
+def going_on_from(server: Path, parent: str) -> str:
+    """Queue a study that goes on from another one, with rounds of the same sites."""
+    keys = {"wave": 2, "parent": parent, "model": "b" * 64, "method": "none"}
+    changes = {f"continual.{key}": value for key, value in keys.items()}
+    child = with_changes(STUDY, {**changes, "model.weights_sha256": "d" * 64})
+    row = submit_study(server, child)
+    folder = RunFolder(server, row.run)
+    commit_rounds(CheckpointStore(folder.checkpoints), child)
+    return row.run
+
+
+def test_a_site_leaves_a_run_that_goes_on_from_one_of_its_own_only_after_that_one(
+    server: Path,
+) -> None:
+    first = run_of(server).name
+    child = going_on_from(server, STUDY.digest)
+    with pytest.raises(InputError, match=f"goes on from the model of {first}, in which west"):
+        propose(server, child, "west", "site")
+    plan = propose(server, first, "west", "site").plan
+    assert not any("what that one learnt stays" in reason for reason in plan.why)
+    unknown = going_on_from(server, "c" * 64)
+    plan = propose(server, unknown, "west", "site").plan
+    assert any(f"of study {'c' * 16}, and what that one learnt stays" in w for w in plan.why)
+
+
 def test_too_few_sites_are_left(server: Path) -> None:
     few = with_changes(STUDY, {"federation.minimum_sites": 3})
     with pytest.raises(InputError, match="can be revoked, but not trained again"):
