@@ -31,6 +31,8 @@ EXPECTED = (
     r"sites with \d+ classes each cannot hold \d+ classes: raise simulation",
     r"images of different sizes cannot form one batch: rows? .* of the manifest .* Set training",
     r"has no (train|validation|test) patients: ",
+    # A wave of a few patients, whose parts are drawn among themselves.
+    r"none of the \d+ patients of the manifest is in (train|validation|test): write ",
     r"there are \d+ \w+ patients \(of \d+\) for \d+ sites: lower simulation.sites",
     r"needs labels, and these patients have none to tell apart: set it to iid",
     r"simulation.lacking takes .* examinations have no other image: take another channel",
