@@ -5,18 +5,14 @@ import random
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from wardround.client.policy.approvals import decide
 from wardround.client.privacy.ledger.entries import Released, Reserved
 from wardround.client.privacy.ledger.file import read_ledger
-from wardround.common.messages.masked_vector import VectorLayout
 from wardround.common.parameters.arithmetic import digest
-from wardround.common.parameters.schema import schema
 from wardround.common.security.peers import write_peers
 from wardround.common.study.loading import parse_study
-from wardround.common.study.plans.masking import plan_masking
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.operators.client import server_at
 from wardround.server.operators.messages import Submission
@@ -81,18 +77,13 @@ def test_daemons_add_their_shares_and_are_charged_for_each_round(tmp_path: Path)
                 time.sleep(0.2)
     assert summary.state == "finished", summary.message
     store = CheckpointStore(RunFolder(federation.server, name).checkpoints)
-    commit, plan, start = store.latest(), plan_masking(STUDY), dict(store.model(1))
-    assert commit is not None
-    assert plan is not None
-    words = [
-        np.frombuffer((folder / "masking" / commit.progress.run / "words").read_bytes(), "<u8")
-        for folder in folders
-    ]
-    layout = VectorLayout.of(STUDY, plan, schema(start))
-    model, _ = layout.decode(np.sum(words, axis=0, dtype="<u8"), start, RATE)
-    assert digest(model) == digest(dict(store.model(2)))
+    before, after = dict(store.model(1)), dict(store.model(2))
+    assert digest(after) != digest(before)
+    assert all(bool(values.isfinite().all()) for values in after.values())
     for folder in folders:
         facts = [entry.fact for entry in read_ledger(folder).entries]
         charged = [one for one in facts if isinstance(one, Reserved)]
         assert [(one.noise_multiplier, one.steps) for one in charged] == [(2.0, 1)] * 2
         assert len([one for one in facts if isinstance(one, Released)]) == 2
+        # A share of the noise, taken off the sum, would bring less noise to the others.
+        assert not list((folder / "masking").rglob("words")), "what was masked is erased at the end"
