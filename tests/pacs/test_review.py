@@ -5,24 +5,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import highdicom
-import highdicom.seg
 import nibabel
 import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
-from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
 from tests.pacs.orthanc import Orthanc
 from tests.pacs.site import site_folder
 from tests.support.clinic.model_folders import SEGMENTS, untrained_model
+from tests.support.clinic.reader_segmentations import drawn_segmentation
 from tests.support.studies.tiny_study import Said
 
 from wardround.client.clinic.onboarding.deidentification.keyed_maps import open_secret
 from wardround.client.clinic.pacs.archive import Archive, open_archive
-from wardround.client.clinic.pacs.codes import terms_of
-from wardround.client.clinic.pacs.source import sort_source
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.image import MaskTarget
 from wardround.client.data.reading.readers import read_image, read_mask
@@ -78,36 +73,7 @@ def _drawn(
         kind: MANUAL, SEMIAUTOMATIC or AUTOMATIC.
         changed: Other values of attributes.
     """
-    category, term = terms_of(CLASS)
-    made = highdicom.seg.Segmentation(
-        source_images=list(sort_source(series).datasets),
-        pixel_array=labels,
-        segmentation_type="BINARY",
-        segment_descriptions=[
-            highdicom.seg.SegmentDescription(
-                segment_number=1,
-                segment_label=CLASS,
-                segmented_property_category=category.concept,
-                segmented_property_type=term.concept,
-                algorithm_type=kind,
-                algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-                    name="brush", family=codes.DCM.ArtificialIntelligence, version="1"
-                )
-                if kind != "MANUAL"
-                else None,
-            )
-        ],
-        series_instance_uid=generate_uid(),
-        series_number=300,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="a viewer",
-        manufacturer_model_name="viewer",
-        software_versions="1",
-        device_serial_number="1",
-        content_creator_name="CANARYREADER^Ada",
-        omit_empty_frames=False,
-    )
+    made = drawn_segmentation(series, labels, CLASS, kind=kind, creator="CANARYREADER^Ada")
     for keyword, value in changed.items():
         setattr(made, keyword, value)
     return made

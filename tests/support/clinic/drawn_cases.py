@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wardround.client.clinic.monitoring.case import Case
+from wardround.client.clinic.monitoring.store import Reference
 
 CLASSES = ("normal", "abnormal")
 
@@ -41,3 +42,24 @@ def drawn_cases(
             )
         )
     return found
+
+
+def reference_of(digest: str, created: str) -> Reference:
+    """Return what a reference of these cases says of itself.
+
+    Args:
+        digest: Of the model folder.
+        created: ISO 8601.
+    """
+    return Reference(
+        model="tiny",
+        digest=digest,
+        folder="models/tiny",
+        study="tiny",
+        task="classification",
+        classes=CLASSES,
+        multi_label=False,
+        every="week",
+        alarms_a_year=0.25,
+        created=created,
+    )

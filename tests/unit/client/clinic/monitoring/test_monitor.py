@@ -4,7 +4,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from tests.support.clinic.drawn_cases import CLASSES, drawn_cases
+from tests.support.clinic.drawn_cases import CLASSES, drawn_cases, reference_of
 
 from wardround.client.clinic.monitoring.case import Case, case_from_json
 from wardround.client.clinic.monitoring.labels import look_at_labels, performance_of
@@ -17,7 +17,6 @@ from wardround.client.clinic.monitoring.monitor import (
 from wardround.client.clinic.monitoring.page import page_of
 from wardround.client.clinic.monitoring.store import (
     MonitorFolder,
-    Reference,
     Truth,
     begin_monitor,
     open_monitor,
@@ -29,19 +28,8 @@ TODAY = date(2026, 11, 27)  # a Friday of 2026-W48
 
 
 def begun(site: Site, digest: str = "ab" * 32, created: str = "2026-09-01T00:00:00+00:00") -> None:
-    reference = Reference(
-        model="tiny",
-        digest=digest,
-        folder="models/tiny",
-        study="tiny",
-        task="classification",
-        classes=CLASSES,
-        multi_label=False,
-        every="week",
-        alarms_a_year=0.25,
-        created=created,
-    )
-    begin_monitor(site, reference, drawn_cases(120, 0, scanners=("A", "B")), b"0" * 32)
+    cases = drawn_cases(120, 0, scanners=("A", "B"))
+    begin_monitor(site, reference_of(digest, created), cases, b"0" * 32)
 
 
 @pytest.fixture

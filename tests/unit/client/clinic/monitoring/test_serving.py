@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from tests.support.clinic.dicom_series import make_series, write_series
-from tests.support.clinic.drawn_cases import CLASSES, drawn_cases
+from tests.support.clinic.drawn_cases import drawn_cases, reference_of
 from tests.support.clinic.model_folders import CLASSIFIES, untrained_model
 
 from wardround.client.clinic.inference.predictor import Predictor, load_predictor
 from wardround.client.clinic.monitoring.serving import watch_gateway
-from wardround.client.clinic.monitoring.store import Reference, begin_monitor, open_monitor
+from wardround.client.clinic.monitoring.store import begin_monitor, open_monitor
 from wardround.client.clinic.pacs.source import read_source
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.readers import read_image
@@ -24,18 +24,7 @@ def predictor(tmp_path: Path) -> Predictor:
 
 
 def begin(site: Path, digest: str) -> None:
-    reference = Reference(
-        model="tiny",
-        digest=digest,
-        folder="model",
-        study="tiny",
-        task="classification",
-        classes=CLASSES,
-        multi_label=False,
-        every="week",
-        alarms_a_year=0.25,
-        created="2026-09-01",
-    )
+    reference = reference_of(digest, "2026-09-01")
     begin_monitor(open_site(site), reference, drawn_cases(30, 0), b"0" * 32)
 
 

@@ -3,17 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import highdicom
-import highdicom.seg
 import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
 from tests.support.clinic.dicom_series import make_series, write_series
+from tests.support.clinic.reader_segmentations import drawn_segmentation
 from tests.support.hospitals.review_ward import POLICY, study_of
 
-from wardround.client.clinic.pacs.codes import own_term, terms_of
-from wardround.client.clinic.pacs.source import sort_source
+from wardround.client.clinic.pacs.codes import own_term
 from wardround.client.clinic.review.cases import list_cases
 from wardround.client.clinic.review.dicom_objects.reading import CaseIndex
 from wardround.client.clinic.review.dicom_objects.taking import TakenFromArchive, take_files
@@ -56,32 +54,8 @@ def _desk(folder: Path, content: dict[str, dict[str, object]]) -> Desk:
 def _segmentation(number: int = 1, kind: str = "MANUAL", name: str = "block") -> pydicom.Dataset:
     labels = np.zeros((8, 24, 20), np.uint8)
     labels[3:5, 4:9, 2:12] = 1
-    category, term = terms_of("block")
     series = SERIES.get(number) or make_series(number)
-    return highdicom.seg.Segmentation(
-        source_images=list(sort_source(series).datasets),
-        pixel_array=labels,
-        segmentation_type="BINARY",
-        segment_descriptions=[
-            highdicom.seg.SegmentDescription(
-                segment_number=1,
-                segment_label=name,
-                segmented_property_category=category.concept,
-                segmented_property_type=term.concept,
-                algorithm_type=kind,
-            )
-        ],
-        series_instance_uid=generate_uid(),
-        series_number=300,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="a viewer",
-        manufacturer_model_name="viewer",
-        software_versions="1",
-        device_serial_number="1",
-        content_creator_name="Reader^Ada",
-        omit_empty_frames=False,
-    )
+    return drawn_segmentation(series, labels, "block", name, kind)
 
 
 def _take(desk: Desk, folder: Path, *objects: pydicom.Dataset | bytes) -> TakenFromArchive:
