@@ -1,20 +1,16 @@
 """Each command of ``docs/how-to/use-a-model.md``, run as it stands there."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
-from tests.support.stage import ENVIRONMENT
+from tests.support.page_commands import run_commands
 from tests.support.studies.tiny_study import TINY_STUDY
 
 pytestmark = [pytest.mark.pages, pytest.mark.slow]
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "use-a-model.md"
-_PATIENCE_SECONDS = 300.0
 
 
 def write_data(folder: Path) -> None:
@@ -32,23 +28,8 @@ def write_data(folder: Path) -> None:
 def test_the_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     write_data(tmp_path)
-    blocks = re.findall(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    commands = [line for block in blocks for line in block.splitlines() if line]
-    assert len(commands) > 10
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    said = {}
-    for command in commands:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=tmp_path,
-            env={**ENVIRONMENT, "PATH": path, "WARDROUND_CACHE": str(tmp_path / "cache")},
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        said[command] = done.stdout
+    said = run_commands(PAGE, tmp_path)
+    assert len(said) > 10
     assert (tmp_path / "predicted" / "predictions.csv").read_text().count("\n") == 21
     assert "Largest difference from torch on the image" in "".join(said.values())
     assert any(re.search(r'weights_sha256 = "[0-9a-f]{64}"', text) for text in said.values())
