@@ -401,9 +401,9 @@ class RoundLoop:
         if not results.lost:
             self._require_quorum(results)
         elif self._lost_in_row >= min(MOST_LOST_IN_ROW, self._study.federation.rounds):
-            reasons = "; ".join(f"{one.site}: {one.reason}" for one in results.refusals)
             msg = (
-                f"{self._lost_in_row} rounds in a row ended without a sum (the last: {reasons}) "
+                f"{self._lost_in_row} rounds in a row ended without a sum (the last: "
+                f"{results.reasons()}). "
                 "Put right what these reasons say, and resume the run."
             )
             raise RunError(msg)
@@ -414,10 +414,9 @@ class RoundLoop:
         needed = self._quorum
         if len(results.sites) >= needed:
             return
-        reasons = "; ".join(f"{refusal.site}: {refusal.reason}" for refusal in results.refusals)
         msg = (
             f"round {results.number} has {len(results.sites)} updates "
-            f"and needs {needed} ({reasons}). "
+            f"and needs {needed} ({results.reasons()}). "
             "Put right what these reasons say, or lower federation.minimum_sites, and resume the "
             "run."
         )

@@ -167,10 +167,9 @@ def _say_who_did_not_train(results: RoundResults, why: str) -> None:
     Raises:
         RunError: Always.
     """
-    reasons = "; ".join(f"{one.site}: {one.reason}" for one in results.refusals)
     msg = (
-        f"too few sites trained in round {results.number} ({why} {reasons}) Put right what these "
-        "reasons say, and resume the run."
+        f"too few sites trained in round {results.number} ({why} {results.reasons()}). Put right "
+        "what these reasons say, and resume the run."
     )
     raise RunError(msg)
 

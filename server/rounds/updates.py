@@ -160,6 +160,10 @@ class RoundResults:
         """Note that a site did not contribute."""
         self.refusals.append(RefusalRecord(site, reason))
 
+    def reasons(self) -> str:
+        """Return who did not contribute and why, to stand within a sentence."""
+        return "; ".join(f"{one.site}: {one.reason.rstrip('.')}" for one in self.refusals)
+
     def lose(self, why: str) -> None:
         """Note that the round has no sum; nobody contributed to it."""
         self.lost = why
