@@ -32,6 +32,8 @@ EXPECTED = (
     r"sites with \d+ classes each cannot hold \d+ classes: raise simulation",
     r"images of different sizes cannot form one batch: rows? .* of the manifest .* Set training",
     r"has no (train|validation|test) patients: ",
+    r"no training row of the manifest is of it: write \d+ in the column wave",
+    r"data.combat has no row for the site \S+: .* Fit it anew with this site: wardround study plan",
     # A wave of a few patients, whose parts are drawn among themselves.
     r"none of the \d+ patients of the manifest is in (train|validation|test): write ",
     r"there are \d+ \w+ patients \(of \d+\) for \d+ sites: lower simulation.sites",
