@@ -20,6 +20,7 @@ from tests.studies.patients import write_images, write_manifest
 
 from wardround.common.errors import WardroundError
 from wardround.common.study.loading import with_changes
+from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 
@@ -44,8 +45,10 @@ EXPECTED = (
 )
 # A squared error of values by the hundred leaves the numbers there are in a few steps: the remedy
 # that the message names has to help.
-DIVERGED = r"the training loss is (nan|inf) after \d+ steps?: lower training.learning_rate"
-RATE = "training.learning_rate"
+DIVERGED = (
+    r"the training loss is (nan|inf) after \d+ steps?: lower training.learning_rate"
+    r"|a gradient is too large for float16, or the training loss is no number: set training.prec"
+)
 pytestmark = pytest.mark.studies
 
 
@@ -100,8 +103,7 @@ def test_a_study_that_passes_its_check_runs_or_says_what_to_do(
     except WardroundError as error:
         said = str(error)
         if re.search(DIVERGED, said):
-            slower = with_changes(study, {RATE: study.training.learning_rate * 1e-4})
-            simulate(SimulationRequest(slower, folder / "slower", MACHINE))
+            simulate(SimulationRequest(_slower(study), folder / "slower", MACHINE))
             endings["ran at a lower rate"] += 1
             return
         assert any(re.search(words, said) for words in EXPECTED), f"{said}\n{study.to_toml()}"
@@ -111,3 +113,10 @@ def test_a_study_that_passes_its_check_runs_or_says_what_to_do(
         raise
     finally:
         shutil.rmtree(folder)
+
+
+def _slower(study: Study) -> Study:
+    rate = study.training.learning_rate * 1e-4
+    half = study.training.precision == "float16"
+    precision = {"training.precision": "bfloat16"} if half else {}
+    return with_changes(study, {"training.learning_rate": rate, **precision})
