@@ -239,7 +239,7 @@ def take_in(
 def pretrain(model: ModelPath) -> None:
     """Put a model's weights where studies find them, and print the key that starts from them.
 
-    Each hospital does the same with the same model folder; the study names the weights by hash.
+    The study names the weights by hash. In a federation the server needs them: it sends them on.
 
     Example: wardround model pretrain models/spleen
     """
