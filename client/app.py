@@ -109,9 +109,8 @@ def canary(message: Message, context: Context) -> Message:
 
     def work(gateway: Gateway) -> RecordDict:
         folder, study = _site_and_study(context)
-        site = replace(gateway.site, is_tolerant=_is_tolerant(Path(folder), study))
-        gateway = replace(gateway, site=site)
-        return gateway.tell_canary(study, message.content, _device(context, gateway.site))
+        device, is_tolerant = _device(context, gateway.site), _is_tolerant(Path(folder), study)
+        return gateway.tell_canary(study, message.content, device, is_tolerant)
 
     return _answer(message, context, work)
 

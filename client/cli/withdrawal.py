@@ -132,7 +132,7 @@ def _tell_all(site: Path, server: str) -> "tuple[list[Withdrawal], int]":
 def _noting(site: Path) -> "Note":
     from hashlib import sha256
 
-    from wardround.client.egress.gateway import open_audit_log
+    from wardround.client.egress.way_out import open_audit_log
     from wardround.common.security.audit_log import Event
 
     def note(signed: "SignedRequest") -> None:

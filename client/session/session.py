@@ -1,30 +1,31 @@
 """A site at work on one study: its cohorts stay loaded between the messages of a run."""
 
-import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from torch.amp import GradScaler
 
 import wardround
-from wardround.client.data.batch import Batch, mixed
-from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
+from wardround.client.data.batch import Batch
+from wardround.client.data.cohort import Cohort, Cohorts
 from wardround.client.data.manifest.label_words import label_words
-from wardround.client.data.reading.array_files import forget_arrays
-from wardround.client.data.source_files import SourceFiles, lists_of, remove_outdated
-from wardround.client.privacy.evaluation import measure_privately
-from wardround.client.session.model_context import PERSONAL, ModelContext
-from wardround.client.site.folder import Site, open_site
-from wardround.client.site.state import SiteState
-from wardround.client.training.evaluation import evaluate, without_tta
-from wardround.client.training.local import LocalWork, loss_scaler, train_locally
+from wardround.client.session.batches import batches_of_round
+from wardround.client.session.measurement import (
+    measured_sums,
+    noised_sums,
+    received_loss,
+    says_metrics,
+)
+from wardround.client.session.memory import compressed, memory_before, remember, state_of
+from wardround.client.session.model_context import ModelContext
+from wardround.client.session.site_data import SiteData
+from wardround.client.session.trainer import Trainer
+from wardround.client.site.folder import Site
+from wardround.client.training.local import LocalWork
 from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.objectives.base import (
     LocalStart,
@@ -38,53 +39,38 @@ from wardround.client.training.schedule import (
     UNLIMITED,
     SchedulePosition,
     TimeLimit,
-    draw_batches,
     few_steps_note,
     names_memory_remedy,
     steps_a_round,
 )
-from wardround.common.errors import DataError, RunError
+from wardround.common.errors import RunError
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate
 from wardround.common.metrics.sums import MetricSums
-from wardround.common.models.sharing import RECEIVED_LOSS
-from wardround.common.parameters.compression import CompressionOptions, compress, update_of
-from wardround.common.parameters.schema import (
-    Parameters,
-    prefixed,
-    read_parameters,
-    under,
-    write_parameters,
-)
-from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
+from wardround.common.parameters.schema import Parameters, read_parameters, write_parameters
 from wardround.common.study.plans.patient_privacy import EvaluationPlan
-from wardround.common.study.plans.what_leaves import what_leaves
-from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from wardround.client.session.ahead import AheadWork
-    from wardround.client.session.parallel.crew import Crew
-    from wardround.client.training.adversarial import TrainingAttack
-
-logger = logging.getLogger(__name__)
-# Before a parameter's name, in what a site keeps: what a compressed update left out, which it adds
-# to its next one.
-_RESIDUAL = "residual/"
 
 
 class SiteSession:
-    """One site's answers to one study's orders."""
+    """One site's answers to one study's orders.
+
+    Raises:
+        DataError: The site's manifest cannot be used.
+    """
 
     def __init__(self, site: Site, context: ModelContext) -> None:
-        self.site = site
         self.context = context
-        self._optimiser_state: dict[str, dict[str, Any]] = {}  # of a baseline, by its run
-        self._scalers: dict[str, GradScaler] = {}  # of the losses, by run
+        self._data = SiteData(site, context.study)
+        self._trainer = Trainer(context)
         self._ahead: AheadWork | None = None
-        self._cohorts: Cohorts | None
-        self._cohorts, self._files = self._open()
+
+    @property
+    def site(self) -> Site:
+        """The site, as its folder was when its data were read."""
+        return self._data.site
 
     @property
     def cohorts(self) -> Cohorts:
@@ -93,16 +79,11 @@ class SiteSession:
         Raises:
             DataError: They were let go, and cannot be read anew.
         """
-        cohorts = self._cohorts
-        if cohorts is None:
-            self.site = replace(open_site(self.site.folder), is_tolerant=self.site.is_tolerant)
-            cohorts, self._files = self._open()
-            self._cohorts = cohorts
-        return cohorts
+        return self._data.cohorts
 
     @cohorts.setter
     def cohorts(self, cohorts: Cohorts) -> None:
-        self._cohorts = cohorts
+        self._data.cohorts = cohorts
 
     def has_stale_data(self, images: bool) -> bool:
         """Return whether the manifest or an image is no longer as it was when it was read.
@@ -110,34 +91,16 @@ class SiteSession:
         Args:
             images: Whether to look at each image, and not at the manifest alone.
         """
-        held = self._cohorts
-        if held is None:
-            return False
-        return self._files.have_changed(images) or (images and held.prepared.is_lost)
+        return self._data.is_stale(images)
 
     def let_go(self) -> None:
         """Drop every copy of the data, in memory and on disk, and read the manifest anew.
 
-        Prepared images of this study's settings stay where their sources are as they were. Where
-        the manifest cannot be used, whoever asks for the patients next is told so.
+        Where the manifest cannot be used, whoever asks for the patients next is told so.
         """
-        if self._cohorts is not None:
-            remove_outdated(self.site, None, keep=self._cohorts.prepared.folder)
-        self._cohorts = None
         self.__dict__.pop("loss", None)  # its weights are counts of the patients
         self.__dict__.pop("_parent", None)  # and this is of old ones
-        forget_arrays()
-        with suppress(DataError):
-            _ = self.cohorts
-
-    def _open(self) -> tuple[Cohorts, SourceFiles]:
-        """Return the patients, and how their files lay before any was read."""
-        files = SourceFiles(lists_of(self.site))
-        cohorts = open_cohorts(self.site, self.context.study)
-        files.add_images(cohorts.images)
-        for note in cohorts.parting:
-            logger.warning("%s", note)
-        return cohorts, files
+        self._data.let_go()
 
     @cached_property
     def loss(self) -> Loss:
@@ -190,14 +153,14 @@ class SiteSession:
         started = time.perf_counter()
         self._check(instruction)
         start = replace(self._start(instruction), limit=limit)
-        metrics = self._validate(start) if self._says_metrics(instruction) else None
+        metrics = self._validate(start) if says_metrics(self.context.study, instruction) else None
         write_parameters(self.context.network, start.parameters)
         if self.context.privacy is not None and self.context.privacy.distributed:
             return self._summed(start, instruction)
-        auxiliary = self._received_loss()
+        auxiliary = received_loss(self.context, self.cohorts.train, self.loss)
         objective = build_objective(start)
         if self.context.privacy is not None:
-            work = self._work_privately(start, objective)
+            work = self._trainer.train_privately(self.site, start, self.cohorts.train, objective)
         else:
             ahead = self._taken_ahead(instruction, limit)
             work = ahead or self._work(start, objective, instruction, standalone)
@@ -205,8 +168,10 @@ class SiteSession:
         if objective is not None:
             auxiliary.update(objective.auxiliary())
         shared = self.context.layout.shared_part(trained)
-        sent, residual = self._compressed(shared, instruction.parameters, start.memory)
-        self._remember(instruction, trained, objective, residual)
+        sent, residual = compressed(self.context, shared, instruction.parameters, start.memory)
+        if self.context.keeps_state:
+            state = state_of(self.site, instruction)
+            remember(self.context, state, instruction, trained, objective, residual)
         return SiteUpdate(
             site=self.site.name,
             digest=instruction.digest,
@@ -242,10 +207,8 @@ class SiteSession:
 
         Every call is another draw of the noise: who calls this pays for it first.
         """
-        cohort, context = self.ready(instruction), self.context
-        metrics = measure_privately(
-            context.network, cohort, self._seen(cohort), context.device, self.loss, plan
-        )
+        cohort = self.ready(instruction)
+        metrics = noised_sums(self.context, cohort, self.loss, plan)
         return SiteEvaluation(
             self.site.name, instruction.digest, instruction.round, metrics, 0.0, instruction.run
         )
@@ -268,7 +231,7 @@ class SiteSession:
             few = replace(context, privacy=replace(context.privacy, steps=steps))
             optimiser = build_optimiser(start.network, training)
             work = few.train_privately(
-                start, self.cohorts.train, optimiser, objective, self._crew()
+                start, self.cohorts.train, optimiser, objective, self._trainer.crew(self.site)
             )
         else:
             work = self._work(start, objective, instruction, standalone=False)
@@ -304,7 +267,7 @@ class SiteSession:
         self._check(instruction)
         context, model = self.context, self.context.on_base(instruction.parameters)
         if instruction.personal:
-            model = context.own_model(self._state(instruction), instruction.round, model)
+            model = context.own_model(state_of(self.site, instruction), instruction.round, model)
         write_parameters(context.network, model)
         if (
             instruction.personal
@@ -314,19 +277,9 @@ class SiteSession:
             self._fine_tune(instruction)
         return self.measured(instruction)
 
-    def _says_metrics(self, instruction: Instruction) -> bool:
-        """Return whether an update says how the received model does on validation patients."""
-        leaves = what_leaves(self.context.study)
-        return instruction.validate and leaves.round_metrics and not leaves.noised_metrics
-
-    def _state(self, instruction: Instruction) -> SiteState:
-        return SiteState(self.site.state_folder, instruction.digest, instruction.run)
-
     def _start(self, instruction: Instruction) -> LocalStart:
         study, context = self.context.study, self.context
-        memory = (
-            self._state(instruction).after(instruction.round - 1) if context.keeps_state else {}
-        )
+        memory = memory_before(context, self.site, instruction)
         return LocalStart(
             network=context.network,
             parameters=context.completed(instruction.parameters, memory),
@@ -352,46 +305,12 @@ class SiteSession:
 
         return know_parent(self.context, self.cohorts.old, self.loss)
 
-    def _compressed(
-        self, shared: Parameters, received: Parameters, memory: Parameters
-    ) -> tuple[Parameters, Parameters]:
-        """Return what travels, and what it leaves out; the model itself if nothing is saved."""
-        federation = self.context.study.federation
-        if federation.compression == "none":
-            return shared, {}
-        options = CompressionOptions(kept_fraction=federation.kept_fraction)
-        change, before = update_of(shared, received), under(_RESIDUAL, memory)
-        return compress(change, federation.compression, options, before or None)
-
-    def _remember(
-        self,
-        instruction: Instruction,
-        trained: Parameters,
-        objective: Objective | None,
-        residual: Parameters,
-    ) -> None:
-        if not self.context.keeps_state:
-            return
-        memory = prefixed(PERSONAL, self.context.layout.personal_part(trained))
-        memory.update(prefixed(_RESIDUAL, residual))
-        if objective is not None:
-            memory.update(objective.memory())
-        self._state(instruction).keep(instruction.round, memory, instruction.kept_round)
-
     def _validate(self, start: LocalStart) -> MetricSums | None:
         if not len(self.cohorts.validation):
             return None
         model = personal_model(start.parameters, start.memory, start.plan)
         write_parameters(start.network, model)
         return self._evaluate(self.cohorts.validation, surfaces=False)
-
-    def _received_loss(self) -> Parameters:
-        """Return the received model's loss on the training patients, where it is asked for."""
-        if self.context.plan.aggregation != "fair-mean":
-            return {}
-        sums = self._evaluate(self.cohorts.train, surfaces=False)
-        mean = sums.loss / max(sums.examinations, 1)
-        return {RECEIVED_LOSS: torch.tensor(mean, dtype=torch.float64)}
 
     def _fine_tune(self, instruction: Instruction) -> None:
         """Train the received model on for this site alone, at the full learning rate."""
@@ -413,52 +332,17 @@ class SiteSession:
             )
             raise RunError(msg)
         if self.context.keeps_state:
-            self._state(instruction).settle(instruction.counted_round)
+            state_of(self.site, instruction).settle(instruction.counted_round)
 
     def _evaluate(self, cohort: Cohort, surfaces: bool) -> MetricSums:
-        return evaluate(
-            self.context.network,
-            cohort,
-            self._seen(cohort),
-            self.context.device,
-            self.loss,
-            surfaces,
-        )
-
-    def _seen(self, cohort: Cohort) -> Study:
-        """Return the study by which a cohort is measured: only test images are mirrored."""
-        study = self.context.study
-        return study if cohort.split == "test" else without_tta(study)
-
-    def _scaler(self, instruction: Instruction) -> GradScaler:
-        """Return the scaler of a run's losses, which knows the scale of its last round."""
-        if instruction.run not in self._scalers:
-            scaler = loss_scaler(self.context.study.training, self.context.device)
-            self._scalers = {instruction.run: scaler}
-        return self._scalers[instruction.run]
-
-    def _crew(self) -> "Crew | None":
-        """Return the processes that train with this one, where the site has several devices."""
-        if not self.site.settings.devices:
-            return None
-        from wardround.client.session.parallel.hiring import crew_for
-
-        annotated = label_words(self.site, self.context.study).annotated
-        devices, context = self.site.settings.devices, self.context
-        return crew_for(context.study, context.network, context.device, devices, annotated)
-
-    def _work_privately(self, start: LocalStart, objective: Objective | None) -> LocalWork:
-        optimiser = build_optimiser(start.network, start.training)
-        return self.context.train_privately(
-            start, self.cohorts.train, optimiser, objective, self._crew()
-        )
+        return measured_sums(self.context, cohort, self.loss, surfaces)
 
     def _summed(self, start: LocalStart, instruction: Instruction) -> SiteUpdate:
         """Return an update by the mean gradient at a learning rate of 1, in double precision.
 
         It has no noise yet: the site's share of it is added where it is coded.
         """
-        gradient = self.context.mean_gradient(start, self.cohorts.train, self._crew())
+        gradient = self._trainer.mean_gradient(self.site, start, self.cohorts.train)
         shared = {name: tensor.clone() for name, tensor in instruction.parameters.items()}
         for name, part in gradient.items():
             shared[name] = shared[name].double() - part
@@ -482,44 +366,12 @@ class SiteSession:
         instruction: Instruction,
         standalone: bool,
     ) -> LocalWork:
-        device = self.context.device
-        key = (self.context.study.federation.seed, self.site.name, instruction.round)
-        optimiser = build_optimiser(start.network, start.training)
-        if standalone and instruction.run in self._optimiser_state:
-            optimiser.load_state_dict(self._optimiser_state[instruction.run])
         batches = self._batches(start, instruction)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            seed_dropout(derive_seed(*key, "dropout"), device)
-            crew = self._crew()
-            if crew is not None:
-                crew.seed(derive_seed(*key, "dropout"))
-            scaler = self._scaler(instruction)
-            work = train_locally(start, batches, optimiser, objective, scaler, crew)
-        if standalone:
-            self._optimiser_state = {instruction.run: optimiser.state_dict()}
-        return work
+        return self._trainer.train(self.site, start, batches, objective, instruction, standalone)
 
     def _batches(self, start: LocalStart, instruction: Instruction) -> Iterator[Batch]:
-        """Return the batches of a round, on the device, drawn from the site's own streams."""
-        device, cohort = self.context.device, self.cohorts.train
-        key = (self.context.study.federation.seed, self.site.name, instruction.round)
-        drawing, augmenting = generator_for(*key, "batches"), generator_for(*key, "augmentation")
-        attack, change = self._attack(start, instruction), self._mixing(augmenting)
-
-        def to_batch(indices: Tensor) -> Batch:
-            batch = cohort.batch(indices, augmenting, device)
-            if attack is None:
-                return batch if change is None else change(batch)
-            steps = cohort.grey_steps[indices]
-            each = len(batch) // len(indices)  # with patches an examination gives several
-            return attack.change(batch, steps.repeat_interleave(each, dim=0))
-
-        fewest, held = self.context.study.fewest_in_batch, self.context.study.continual
-        if held is not None and held.method == "replay" and held.wave > 1:
-            from wardround.client.training.replay import draw_replayed
-
-            return map(to_batch, draw_replayed(cohort.waves, held, start.training, drawing, fewest))
-        return map(to_batch, draw_batches(cohort.targets, start.training, drawing, fewest))
+        cohort = self.cohorts.train
+        return batches_of_round(self.site.name, self.context, cohort, start, instruction)
 
     def _taken_ahead(self, instruction: Instruction, limit: TimeLimit) -> LocalWork | None:
         """Put into the network what was trained ahead for an instruction, if anything was."""
@@ -532,21 +384,3 @@ class SiteSession:
                 if name in ahead.trained:
                     weight.copy_(ahead.trained[name])
         return ahead.work
-
-    def _mixing(self, generator: torch.Generator) -> "Callable[[Batch], Batch] | None":
-        """Return what mixes the examples of each batch, where the study asks for it."""
-        study = self.context.study
-        if not study.training.mixup:
-            return None
-        alpha, classes = study.training.mixup, study.class_count
-        return lambda batch: mixed(batch, alpha, classes, generator)
-
-    def _attack(self, start: LocalStart, instruction: Instruction) -> "TrainingAttack | None":
-        """Return what changes each batch's images against the network, in a round that has it."""
-        options = start.training.adversarial
-        if options is None or instruction.round < options.start_round:
-            return None
-        from wardround.client.training.adversarial import TrainingAttack
-
-        key = (self.context.study.federation.seed, self.site.name, instruction.round)
-        return TrainingAttack(options, start.network, start.loss, generator_for(*key, "attack"))

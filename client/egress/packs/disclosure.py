@@ -1,7 +1,7 @@
 """A study's packs reduced to what a site's policy lets out: no number is of too few patients.
 
-As for statistics (:mod:`wardround.client.egress.statistics_disclosure`) a cell counts as many
-patients as would make it if each gave as much as the one who gives most. Neighbouring bins of
+As for statistics (:mod:`wardround.client.egress.answers.statistics_disclosure`) a cell counts as
+many patients as would make it if each gave as much as the one who gives most. Neighbouring bins of
 scores with too few are counted together, counts are rounded down to a multiple of the smallest
 cell, means have three decimals. Where one class has too few patients nothing is told by class, for
 the few would follow from the others; of groups the smallest are left out until those that are left
@@ -13,6 +13,12 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wardround.client.egress.answers.statistics_disclosure import (
+    Neighbours,
+    large_cells,
+    neighbours,
+    patient_size,
+)
 from wardround.client.egress.message_schema import DECIMALS, rounded_down
 from wardround.client.egress.packs.tables import (
     binned,
@@ -21,12 +27,6 @@ from wardround.client.egress.packs.tables import (
     differences,
     named_classes,
     numerators,
-)
-from wardround.client.egress.statistics_disclosure import (
-    Neighbours,
-    large_cells,
-    neighbours,
-    patient_size,
 )
 from wardround.client.session.packs import Cases, Flags, Floats, MeasuredPacks, Validation
 from wardround.client.training.case_predictions import ClassifiedCases

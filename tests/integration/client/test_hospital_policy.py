@@ -25,7 +25,7 @@ from tests.support.hospitals.hospital import (
 )
 
 from wardround.client.app import close_sessions
-from wardround.client.egress import gateway as door_module
+from wardround.client.egress.answers import training as door_module
 from wardround.client.policy.policy import POLICY_FILE
 from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.charges import Assignment, Charge

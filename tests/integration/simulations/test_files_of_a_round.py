@@ -18,10 +18,9 @@ ON_THE_WAY = (
     "client/data/",
     "client/egress/",
     "client/evaluation/",
-    "client/session/model_context.py",
     "client/policy/",
     "client/privacy/",
-    "client/session/session.py",
+    "client/session/",
     "client/site/folder.py",
     "client/site/state.py",
     "client/tasks/",
@@ -47,7 +46,9 @@ NOT_IN_A_ROUND = ("common/study/loading.py", "common/study/rules/", "common/stud
 # A loss of a sample, that of a batch, and which one a study names are three files of one room.
 # What a learning rate is in which round, server and site ask of one file, and whether patients are
 # charged they ask of the study's section.
-MOST = {"plain": 73, "private": 103}
+# Where the gateway of a site and its session were two files of 1,200 lines they are ten: eight more
+# are entered, and no more lines.
+MOST = {"plain": 81, "private": 111}
 REPLIES = {"plain": 2, "private": 4}
 
 

@@ -17,7 +17,7 @@ from tests.support.hospitals.hospital import (
 from tests.support.hospitals.image_ward import ask_statistics, volume, ward_study, write_ward
 
 from wardround.client.app import close_sessions
-from wardround.client.egress import statistics_answer
+from wardround.client.egress.answers import statistics as statistics_answer
 from wardround.client.privacy.ledger.file import read_ledger
 from wardround.common.flower.messages.content import arrays_of, to_bytes
 from wardround.common.messages.audit import REPORT_RECORD

@@ -22,8 +22,8 @@ from tests.support.hospitals.watched_ward import (
     try_update,
 )
 
-from wardround.client.egress import gateway as door_module
 from wardround.client.egress import repeated_refusals
+from wardround.client.egress.way_out import WayOut
 from wardround.client.session.session import SiteSession
 from wardround.common.messages.replies import (
     SiteUpdate,
@@ -78,7 +78,7 @@ def test_all_that_was_said_and_refused_stands_in_the_audit_log(
 def test_without_the_guard_the_image_is_found_on_the_wire(
     ward: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door_module.Gateway, "_check", lambda *arguments: None)
+    monkeypatch.setattr(WayOut, "check", lambda *arguments: None)
     for name in ("extra array", "wrong shape", "array's name", "site name", "digest", "run"):
         with monkeypatch.context() as patch:
             assert leaks(ward, try_update(ward, patch, name)) > 0, name

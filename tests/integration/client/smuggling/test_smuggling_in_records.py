@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from tests.support.hospitals.watched_ward import Pixels, Ward, leaks, text_of
 
-from wardround.client.egress import gateway as door_module
+from wardround.client.egress.answers import training as door_module
 from wardround.common.messages.replies import (
     SiteUpdate,
     unpack_refusal,

@@ -381,7 +381,7 @@ def test_an_edited_ledger(site: Path) -> None:
 
 
 def test_an_edited_audit_log(site: Path) -> None:
-    from wardround.client.egress.gateway import open_audit_log
+    from wardround.client.egress.way_out import open_audit_log
     from wardround.common.security.audit_log import LOG_FILE, Event
 
     open_audit_log(site).append(Event(kind="decision", study="abc"))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wardround.client.egress.message_schema import update_arrays
 from wardround.client.privacy import step
+from wardround.client.session.memory import state_of
 from wardround.client.session.model_context import ModelContext
 from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import open_site
@@ -107,7 +108,7 @@ def said_and_kept(folder: Path, study: Study) -> list[Parameters]:
         found.extend((update.parameters, update.auxiliary))
         assert set(update.auxiliary) == variates
         if kept:
-            found.append(session._state(order).after(number))
+            found.append(state_of(session.site, order).after(number))
     return found
 
 

@@ -94,7 +94,7 @@ def together(tmp_path: Path) -> Iterator[SiteSession]:
 
 
 def crew_of(session: SiteSession) -> Crew:
-    crew = session._crew()
+    crew = session._trainer.crew(session.site)
     assert crew is not None
     return crew
 

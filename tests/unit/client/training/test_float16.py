@@ -75,12 +75,12 @@ def test_the_scale_lasts_for_all_rounds_of_a_run(
             made = len(steps)
             update = unpack_update(ask(folder, TRAIN, order, study), study)
             assert update.updates == len(steps) - made == 5
-            scales.append(session._scalers[first.run].get_scale())
+            scales.append(session._trainer._scalers[first.run].get_scale())
         assert 1.0 <= scales[0] < FIRST_SCALE
         assert scales[2] <= scales[1] <= scales[0]
         order = Instruction(study.digest, new_run(), 1, first.parameters)
         ask(folder, TRAIN, order, study)
-        assert first.run not in session._scalers, "another run begins anew"
+        assert first.run not in session._trainer._scalers, "another run begins anew"
     finally:
         close_sessions()
 

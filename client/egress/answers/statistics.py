@@ -13,15 +13,15 @@ from pathlib import Path
 from flwr.app import RecordDict
 
 from wardround.client.data.statistics import Measured, measure_moments, measure_statistics
-from wardround.client.egress.guard import MessageSchema
-from wardround.client.egress.message_schema import InstructionError
-from wardround.client.egress.private_evaluation import evaluate_once
-from wardround.client.egress.statistics_disclosure import (
+from wardround.client.egress.answers.statistics_disclosure import (
     add_noise,
     reduce_moments,
     reduce_statistics,
     statistics_message,
 )
+from wardround.client.egress.guard import MessageSchema
+from wardround.client.egress.message_schema import InstructionError
+from wardround.client.egress.private_evaluation import evaluate_once
 from wardround.client.policy.policy import Policy
 from wardround.client.policy.rules import STATISTICS_RULE, DeniedError
 from wardround.client.session.session import SiteSession

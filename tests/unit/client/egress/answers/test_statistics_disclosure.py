@@ -5,8 +5,12 @@ import pytest
 from tests.support.hospitals.image_ward import ward_study
 
 from wardround.client.data.statistics import Measured
+from wardround.client.egress.answers.statistics_disclosure import (
+    add_noise,
+    large_cells,
+    reduce_statistics,
+)
 from wardround.client.egress.guard import Cells
-from wardround.client.egress.statistics_disclosure import add_noise, large_cells, reduce_statistics
 from wardround.client.policy.policy import Policy
 from wardround.common.study.plans.statistics import (
     asked_histograms,
