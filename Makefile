@@ -119,7 +119,8 @@ FLOWER_TESTS = $(shell sed '/^\#/d' tests/flower/touching.txt)
 OTHER_FLOWERS = $(filter-out $(shell sed -n 's/^flwr==//p' constraints.txt),$(FLOWERS))
 # $(1): what runs, $(2): the environment of the other Flower, $(3): tests
 RUN_FLOWER = WARDROUND_OTHER_FLOWER=$(abspath $(2))/bin/python OMP_NUM_THREADS=1 $(1)/bin/python -m pytest \
-  -n 2 -p no:cacheprovider -m "not gpu and not pages and not pacs and not long" $(PYTEST_FLAGS) $(3)
+  -n 3 --dist worksteal -p no:cacheprovider \
+  -m "not gpu and not pages and not pacs and not long and not browser" $(PYTEST_FLAGS) $(3)
 
 .venv-flower/%/.installed: $(STAMP) tests/flower/environment.py
 	$(BIN)/python tests/flower/environment.py $* $(@D)
