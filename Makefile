@@ -7,7 +7,7 @@ VENV ?= .venv
 PIP_FLAGS ?=
 TORCH ?=
 DEMO_FLAGS ?=
-STUDIES ?= 120
+STUDIES ?= 200
 FLOWERS ?= 1.41.0 1.42.0
 PYTEST_FLAGS ?=
 BENCHMARKS ?= reference_job engines server_memory private_step federation large_model
@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-more long pages attacks studies pacs browser notebooks docs test-flower other-flower chart lint format proto lock lock-site \
+.PHONY: help install demo test tests style types test-more long pages attacks studies pacs browser notebooks docs test-flower other-flower chart lint format proto lock lock-site \
   lock-server lock-simulation lock-torch bench bench-compression gpu faults clean
 
 help:
@@ -62,31 +62,40 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/wardround simulate brain-tissue --out runs/demo/$$(date +%Y%m%d-%H%M%S) $(DEMO_FLAGS)
 
-lint: $(STAMP)
+lint: style types
+
+style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One thread a process: with small tensors more only wait for each other. The end-to-end tests have
-# processes, ports and folders of their own each, and go apart from those that measure memory.
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages and not pacs and not long" --cov --cov-report= \
-	  --cov-fail-under=0 \
-	  $(PYTEST_FLAGS) tests/unit tests/integration
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages and not pacs and not long" --cov --cov-append \
-	  --cov-report=term \
-	  $(PYTEST_FLAGS) tests/e2e
+# mypy is one process, and runs beside the first tests.
+test: style
+	@$(MAKE) --no-print-directory -j 2 types tests
 
-# Checks that 'make test' has no time for.
-test-more: long pages attacks studies pacs browser notebooks docs other-flower chart
+# One thread a process: with small tensors more only wait for each other. Three workers on two cores,
+# for the end-to-end tests wait most of their time; they come first, and who has nothing left takes
+# some of them. Neighbours stay together, so that what a file prepares is prepared once.
+tests: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal -m "not gpu and not pages and not pacs and not long" \
+	  --cov --cov-report=term $(PYTEST_FLAGS) tests/e2e tests/integration tests/unit
+
+# Checks that 'make test' has no time for. Two at a time of those that are one process and wait; each
+# one's output comes as a whole, where make can do that.
+SYNC = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+test-more: long pages notebooks docs other-flower chart
+	@$(MAKE) --no-print-directory -j 2 $(SYNC) pacs studies attacks browser
 
 long: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m long $(PYTEST_FLAGS) tests/unit tests/integration tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal -m long $(PYTEST_FLAGS) tests/e2e tests/integration tests/unit
 
 # What the pages say, run as it stands there.
 pages: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m pages $(PYTEST_FLAGS) tests/integration tests/e2e tests/pages
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal -m pages $(PYTEST_FLAGS) tests/e2e tests/pages tests/integration
 
 attacks: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m attacks $(PYTEST_FLAGS) tests/attacks
@@ -110,7 +119,8 @@ FLOWER_TESTS = $(shell sed '/^\#/d' tests/flower/touching.txt)
 OTHER_FLOWERS = $(filter-out $(shell sed -n 's/^flwr==//p' constraints.txt),$(FLOWERS))
 # $(1): what runs, $(2): the environment of the other Flower, $(3): tests
 RUN_FLOWER = WARDROUND_OTHER_FLOWER=$(abspath $(2))/bin/python OMP_NUM_THREADS=1 $(1)/bin/python -m pytest \
-  -n 2 -p no:cacheprovider -m "not gpu and not pages and not pacs and not long" $(PYTEST_FLAGS) $(3)
+  -n 3 --dist worksteal -p no:cacheprovider \
+  -m "not gpu and not pages and not pacs and not long and not browser" $(PYTEST_FLAGS) $(3)
 
 .venv-flower/%/.installed: $(STAMP) tests/flower/environment.py
 	$(BIN)/python tests/flower/environment.py $* $(@D)

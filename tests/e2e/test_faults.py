@@ -10,6 +10,7 @@ from tests.faults.table.fault import Fault
 
 pytest.importorskip("psutil")
 pytestmark = pytest.mark.slow
+CHOSEN = {"2": (), "7": pytest.mark.long}  # a daemon is killed in test_site_daemon.py, too
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize(
-    "fault", [one for one in FAULTS if one.number in ("2", "7")], ids=lambda one: one.name
+    "fault",
+    [
+        pytest.param(one, marks=CHOSEN[one.number], id=one.name)
+        for one in FAULTS
+        if one.number in CHOSEN
+    ],
 )
 def test_a_fault_of_the_table_is_survived(stage: Stage, fault: Fault) -> None:
     stage.restore()

@@ -78,7 +78,9 @@ def test_processes_joined_over_tls_train_the_model_of_simulate_bit_for_bit(
         assert "CANARY" not in text.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)]
+)
 def test_a_try_that_is_stopped_or_killed_leaves_no_process(
     tiny_study: TinyStudy, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -17,7 +17,9 @@ from tests.faults.stage import SITES, Stage
 
 from wardround.client.policy.approvals import decide
 from wardround.client.privacy.ledger.file import read_ledger
+from wardround.common.errors import WardroundError
 from wardround.common.study.loading import with_changes
+from wardround.server.operators.client import server_at
 from wardround.server.service.installation import init_server
 
 pytestmark = pytest.mark.slow
@@ -46,7 +48,7 @@ def _running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             [*_WARDROUND, "server", "start", str(folder)], stdout=log, stderr=log
         )
     try:
-        _until(lambda: _say(folder, "server", "status", folder, "--json").returncode == 0)
+        _until(lambda: _answers(folder))
         yield process
     finally:
         process.terminate()
@@ -64,8 +66,17 @@ def _say(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 def _state(folder: Path, run: str) -> str:
-    said = _say(folder, "runs", "show", run, "--json")
-    return str(json.loads(said.stdout)["summary"]["state"]) if said.returncode == 0 else said.stderr
+    """Ask as the commands do; a command that starts anew for each look takes the tests' time."""
+    with server_at(str(folder)) as line:
+        return line.show(run).summary.state
+
+
+def _answers(folder: Path) -> bool:
+    try:
+        with server_at(str(folder)) as line:
+            return bool(line.server())
+    except WardroundError:
+        return False
 
 
 def _until(holds: Callable[[], bool]) -> None:
@@ -224,6 +235,7 @@ def test_a_run_that_is_stopped_after_a_round_and_resumed_ends_with_the_same_mode
     assert _say(folder, "runs", "resume", run).returncode == 2
 
 
+@pytest.mark.long
 def test_a_run_that_is_stopped_ends_at_its_sites_within_seconds_and_the_next_study_begins(
     stage: Stage,
 ) -> None:

@@ -270,6 +270,7 @@ def with_sites(deployment: Deployment, study: Study) -> Deployment:
     return deployment
 
 
+@pytest.mark.long
 def test_a_study_whose_link_and_process_are_killed_ends_in_the_model_of_the_simulation(
     with_sites: Deployment, study: Study, tmp_path: Path
 ) -> None:

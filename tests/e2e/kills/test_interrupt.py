@@ -146,8 +146,8 @@ def digests_of(folder: Path) -> dict[str, str]:
     [
         (signal.SIGINT, "in-process"),
         (signal.SIGINT, "pool"),
-        (signal.SIGTERM, "pool"),  # Slurm, systemd
-        (signal.SIGHUP, "pool"),  # a terminal that closes
+        pytest.param(signal.SIGTERM, "pool", marks=pytest.mark.long),  # Slurm, systemd
+        pytest.param(signal.SIGHUP, "pool", marks=pytest.mark.long),  # a terminal that closes
     ],
 )
 def test_a_run_that_is_told_to_end_leaves_a_report_and_goes_on(
@@ -212,16 +212,16 @@ def test_a_run_whose_process_was_killed_leaves_nothing_running_is_interrupted_an
     assert status_of(run) == "finished"
 
 
-def test_a_finished_run_is_never_changed(tiny_study, tmp_path: Path):
+def test_a_finished_run_is_never_changed(tiny_study, tmp_path: Path, wardround):
     run = tmp_path / "run"
     words = ("simulate", str(tiny_study.study), "--out", str(run), "--engine", "in-process")
     code, shown = on_terminal(*words, "--rounds", "2")
     assert code == 0, shown
     before = digests_of(run)
     for more in ((), ("--json",), ("--quiet",)):
-        again = resume(run, *more)
-        assert again.returncode == 0, again.stderr
-        assert "is finished: nothing is left to do" in again.stderr
+        again = wardround("simulate", "--resume", run, "--threads", "1", *more)
+        assert again.code == 0, again.err
+        assert "is finished: nothing is left to do" in again.err
     code, shown = on_terminal("simulate", "--resume", str(run))
     assert code == 0, shown
     assert digests_of(run) == before

@@ -90,7 +90,10 @@ def final_model(out: Path) -> str:
     return bits_of(out / "models" / "federated.safetensors")
 
 
-@pytest.mark.parametrize(("strategy", "kills"), [("fedavg", 40), ("scaffold", 10)])
+@pytest.mark.parametrize(
+    ("strategy", "kills"),
+    [("fedavg", 10), ("scaffold", 5), pytest.param("fedavg", 40, marks=pytest.mark.long)],
+)
 def test_a_run_killed_anywhere_resumes_to_the_bit_identical_model(
     tmp_path: Path, strategy: str, kills: int
 ) -> None:

@@ -79,6 +79,7 @@ def test_ray_trains_the_model_that_one_process_trains(
         assert abs(models["ray"][name] - expected).max() <= 1e-5, name
 
 
+@pytest.mark.long
 def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on(
     left_over: Callable[..., list[str]],
 ) -> None:

@@ -190,7 +190,10 @@ def test_a_page_that_installs_does_it_with_hashes_and_from_one_index(page: str) 
     assert "--no-index" in commands[2]
 
 
-@pytest.mark.parametrize("lock", ["site", "server", "simulation"])
+@pytest.mark.parametrize(
+    "lock",
+    [*(pytest.param(one, marks=pytest.mark.long) for one in ("site", "server")), "simulation"],
+)
 def test_pip_itself_reads_a_lock_file_and_finds_what_is_installed_here_in_it(lock: str) -> None:
     """Without an index pip can only be content where all is there in the version of the file."""
     held = pinned(ROOT / "requirements" / f"{lock}.txt")

@@ -47,7 +47,7 @@ def likeness(run: Path) -> dict[tuple[str, str], float]:
     return {(row.attack, row.protection): row.likeness for row in findings.rows}
 
 
-def test_a_linear_first_layer_gives_the_image_away_and_noise_does_not(
+def test_a_linear_first_layer_gives_the_image_away_in_the_report_too_and_noise_does_not(
     tiny_study, tmp_path: Path, wardround
 ) -> None:
     run = finished_run(tiny_study, tmp_path / "run", MLP, NO_NORMALISATION)
@@ -62,13 +62,11 @@ def test_a_linear_first_layer_gives_the_image_away_and_noise_does_not(
     assert "Planted patients: epsilon is at least" in said.out
     assert "The run itself had no such protection." in said.out
     assert "CANARY" not in said.out + said.err
+    check_report(run, tmp_path)
 
 
-def test_the_report_shows_the_pictures_and_stays_one_file(
-    tiny_study, tmp_path: Path, wardround
-) -> None:
-    run = finished_run(tiny_study, tmp_path / "run", MLP, NO_NORMALISATION)
-    wardround("attack", run, *QUICK)
+def check_report(run: Path, folder: Path) -> None:
+    """It shows the pictures, and stays one file."""
     page = (run / "report.html").read_text(encoding="utf-8")
     section = page.partition('<section id="attack">')[2].partition("</section>")[0]
     assert "What a curious server would have seen" in section
@@ -76,7 +74,7 @@ def test_the_report_shows_the_pictures_and_stays_one_file(
     assert "seen with protection" in section
     assert section.count('src="data:image/png;base64,') == 2 * 2 * 3  # attacks, patients, panels
     assert not re.search(r'(src|href)="https?:', section)
-    assert "CANARY" not in page.replace(str(tmp_path), "")
+    assert "CANARY" not in page.replace(str(folder), "")
     pictures = read_attack_pictures(run)
     assert pictures is not None
     assert pictures.images.shape == (4, 3, 16, 16)
@@ -99,6 +97,7 @@ def test_a_convolution_first_is_attacked_by_matching_and_the_rest_says_why_not(
     assert found["gradient matching", "none"] > found["gradient matching", "clipping and noise"]
 
 
+@pytest.mark.long
 def test_a_network_that_cannot_be_private_is_attacked_without_protection_only(
     tiny_study, tmp_path: Path, wardround
 ) -> None:
@@ -115,6 +114,7 @@ def test_a_network_that_cannot_be_private_is_attacked_without_protection_only(
     assert content["audit"] is None
 
 
+@pytest.mark.long
 def test_the_protection_is_that_of_the_run_where_it_has_one(
     tiny_study, tmp_path: Path, wardround
 ) -> None:
@@ -234,6 +234,7 @@ def test_a_chest_xray_comes_back_from_one_unprotected_step(
     assert abs(found["gradient matching", "clipping and noise"]) < 0.3
 
 
+@pytest.mark.long
 def test_of_a_masked_run_the_sum_is_attacked_and_gives_no_image(
     tiny_study, tmp_path: Path, wardround
 ) -> None:

@@ -146,9 +146,12 @@ def test_patients_who_leave_are_in_no_round_of_the_new_model(stopped: Path, tmp_
     "changes",
     [
         {"federation__strategy": "fedadam"},
-        {"federation__strategy": "fedavgm", "federation__ema": 0.5, "evaluation__keep": "last"},
+        pytest.param(
+            {"federation__strategy": "fedavgm", "federation__ema": 0.5, "evaluation__keep": "last"},
+            marks=pytest.mark.long,
+        ),
         {"federation__strategy": "fedper"},
-        {"federation__compression": "int8"},
+        pytest.param({"federation__compression": "int8"}, marks=pytest.mark.long),
     ],
     ids=["adam", "mean of models", "personal part", "compressed"],
 )

@@ -121,7 +121,7 @@ def damaged_test_image(tiny_study) -> None:
         (damaged_test_image, ("north", "row 10", "column image", "replace it")),
     ],
 )
-@pytest.mark.parametrize("engine", ["in-process", "pool", "stacked"])
+@pytest.mark.parametrize("engine", ["in-process", "pool"])
 def test_a_bad_examination_is_named_by_its_row_and_never_by_its_name(
     tiny_study, wardround, tmp_path, break_it, words, engine
 ) -> None:

@@ -25,6 +25,7 @@ import torch._dynamo
 
 
 @pytest.mark.skipif(os.name != "posix", reason="accounts of POSIX")
+@pytest.mark.long
 def test_an_account_without_a_name_is_given_one_before_torch_asks() -> None:
     names = ("LOGNAME", "USER", "LNAME", "USERNAME")
     environment = {key: text for key, text in os.environ.items() if key not in names}

@@ -34,14 +34,15 @@ def patients(seed: int, count: int, followed: float = 2500.0) -> tuple[np.ndarra
 def graf(times: np.ndarray, events: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """Return the Brier score at each edge, a patient and a time after the other."""
     curve = KaplanMeierFitter().fit(times, ~events)  # of the ends of follow-up
+    before, then = curve.predict(times - 1e-9).to_numpy(), curve.predict(EDGES).to_numpy()
     found = []
     for place, at in enumerate(EDGES):
         total = 0.0
-        for time, event, said in zip(times, events, alive[:, place], strict=True):
+        for time, event, said, kept in zip(times, events, alive[:, place], before, strict=True):
             if event and time <= at:
-                total += said**2 / float(curve.predict(time - 1e-9))
+                total += said**2 / kept
             elif time > at:
-                total += (1 - said) ** 2 / float(curve.predict(at))
+                total += (1 - said) ** 2 / then[place]
         found.append(total / len(times))
     return np.array(found)
 

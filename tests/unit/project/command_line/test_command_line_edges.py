@@ -84,10 +84,22 @@ def test_a_terminal_that_wants_no_colour_gets_no_escape_code(variables: dict[str
     ],
 )
 def test_odd_words_are_refused_in_a_sentence_and_never_with_a_traceback(
-    tmp_path: Path, words: tuple[str | bytes, ...]
+    wardround, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str | bytes, ...]
 ) -> None:
     (tmp_path / "FOLDER").mkdir()
     (tmp_path / "FILE").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    said = wardround(*(os.fsdecode(one) for one in words))
+    assert said.code == 2, said.err
+    assert "Traceback" not in said.err
+    assert "defect" not in said.err
+    assert said.err.strip()
+
+
+@pytest.mark.parametrize("words", [("simulate", b"\xff\xfe.toml"), ("report", b"\xe9")])
+def test_bytes_that_are_no_text_are_refused_in_a_sentence_by_a_process_of_its_own(
+    tmp_path: Path, words: tuple[str | bytes, ...]
+) -> None:
     done = subprocess.run(
         [*(os.fsencode(one) for one in _WARDROUND), *(os.fsencode(one) for one in words)],
         capture_output=True,

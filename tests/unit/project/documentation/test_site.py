@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 pytest.importorskip("material")
+pytestmark = pytest.mark.long  # the site is built for it; 'make docs' does that, too
 ROOT = Path(__file__).resolve().parents[4]
 DOCS = ROOT / "docs"
 # What a page or a style sheet may load; a link that a reader follows is none of them.

@@ -69,6 +69,7 @@ def test_what_boxes_have_no_form_for_is_refused_in_words(sure: Path, tmp_path: P
         write_bundle(open_model_folder(sure), tmp_path / "bundle")
 
 
+@pytest.mark.long
 def test_an_exported_detector_says_the_same_of_each_anchor(sure: Path, tmp_path: Path) -> None:
     network = open_model_folder(sure).network()
 

@@ -134,13 +134,15 @@ def claims() -> Iterator[Any]:
                     dimensions,
                     narrow | option,
                     id=f"{name}-{dimensions}d-{label}",
-                    marks=_marks(name, dimensions),
+                    marks=_marks(name, dimensions, option),
                 )
 
 
-def _marks(network: str, dimensions: int) -> list[pytest.MarkDecorator]:
-    """A minute each of 3D SwinUNETR, of which 'make test' has no room."""
-    is_dearest = network == "swin-unetr" and dimensions == 3
+def _marks(network: str, dimensions: int, option: dict[str, Any]) -> list[pytest.MarkDecorator]:
+    """Seconds each in 3D: 'make test' has room for one of a network; 2D has all its options."""
+    is_dearest = dimensions == 3 and (
+        network in ("swin-unetr", "resnet50") or (network in DEAR and bool(option))
+    )
     slow = [pytest.mark.slow] if network in DEAR else []
     return [*slow, pytest.mark.long] if is_dearest else slow
 

@@ -152,6 +152,7 @@ def test_a_place_that_cannot_be_written_costs_a_sentence(tmp_path: Path) -> None
     assert "TensorBoard" in problem
 
 
+@pytest.mark.long
 def test_wandb_offline_notes_what_it_has_and_writes_the_rest(tmp_path: Path) -> None:
     table = table_of(tmp_path, '[track.wandb]\nfolder = "."\n')
     whole = course(4, "finished")
