@@ -5,6 +5,7 @@ them is sent: after a crash it goes on with the same keys and the same words, or
 Which updates were ever masked is remembered over all runs of all studies.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -207,7 +208,13 @@ class MaskedSite:
             float(update.auxiliary.get(RECEIVED_LOSS, math.nan)),
         )
         start = instruction.parameters
-        return layout.encode(update.parameters, start, counted, update.auxiliary)
+        draw = self._rounding(instruction) if layout.plan.grid.word_bits == 16 else None
+        return layout.encode(update.parameters, start, counted, update.auxiliary, draw=draw)
+
+    def _rounding(self, instruction: Instruction) -> np.random.Generator:
+        """Return what rounds narrow numbers: no secret, and the same where a round is repeated."""
+        about = f"{instruction.digest}\n{instruction.round}\n{self.session.site.name}"
+        return np.random.default_rng(list(hashlib.sha256(about.encode()).digest()))
 
     def _encode_privately(
         self, layout: VectorLayout, update: SiteUpdate, instruction: Instruction

@@ -21,7 +21,8 @@ ASKED = (SHARE, MASK, AGREE, UNMASK, END)
 _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
 RECORD, VECTOR = "masking", "masked"
 WORDS = "words"
-_UNSIGNED = {torch.int32: "<u4", torch.int64: "<u8"}
+_UNSIGNED = {torch.int16: "<u2", torch.int32: "<u4", torch.int64: "<u8"}
+_SIGNED = {2: np.int16, 4: np.int32, 8: np.int64}
 _LONGEST = 2**24  # bytes of a message beside the vector
 
 
@@ -115,8 +116,7 @@ def pack_said(said: StageSaid, about: Instruction | StageAsked) -> RecordDict:
     )
     content = RecordDict({RECORD: record})
     if said.words is not None:  # the same bits, of a type that a model may hold
-        signed = np.int64 if said.words.itemsize == 8 else np.int32
-        words = torch.from_numpy(said.words.view(signed))
+        words = torch.from_numpy(said.words.view(_SIGNED[said.words.itemsize]))
         content[VECTOR] = to_array_record({WORDS: words})
     return content
 
@@ -144,7 +144,7 @@ def unpack_said(content: RecordDict) -> StageSaid:
         return StageSaid(site, stage, signed)
     words = from_array_record(vector).get(WORDS)
     if words is None or words.dtype not in _UNSIGNED or words.dim() != 1:
-        msg = "the masked vector is no list of words of 32 or 64 bits."
+        msg = "the masked vector is no list of words of 16, 32 or 64 bits."
         raise RunError(msg)
     return StageSaid(site, stage, signed, words.numpy().view(_UNSIGNED[words.dtype]))
 

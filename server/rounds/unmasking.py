@@ -34,13 +34,13 @@ from wardround.common.messages.masking import (
 )
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import Model, schema
-from wardround.common.privacy.secure_aggregation.context import Context
-from wardround.common.privacy.secure_aggregation.masks import Words
+from wardround.common.privacy.secure_aggregation.context import MOST_ATTEMPTS, Context
 from wardround.common.privacy.secure_aggregation.messages import Identities
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
-from wardround.common.privacy.secure_aggregation.server import ServerRound, Stage
+from wardround.common.privacy.secure_aggregation.server import GroupSum, ServerRound, Stage
 from wardround.common.runtime.fields import plain
 from wardround.common.study.plans.masking import plan_masking
+from wardround.common.study.plans.strategy import fewest_sites, plan_of
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import Progress
 from wardround.server.rounds.updates import RoundResults
@@ -49,7 +49,6 @@ from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.strategies.aggregation.masked_sum import MaskedSum, decode_sum
 
 logger = logging.getLogger(__name__)
-MOST_ATTEMPTS = 3  # at a round of which nothing was masked
 _FAREWELL_SECONDS = 20.0
 ATTEMPT_FILE = "attempt.json"
 _REFUSED_BY_MASKING = "masking"  # how a site calls its refusals of secure aggregation
@@ -78,6 +77,7 @@ class MaskedRounds:
             )
             raise RunError(msg)
         self._study, self._plan, self._identities = study, plan, identities
+        self._fewest_groups = fewest_sites(plan_of(study)) if plan.groups > 1 else 1
         self._attempt_file, self._trainable = folder / ATTEMPT_FILE, trainable
 
     def sum_up(
@@ -88,8 +88,8 @@ class MaskedRounds:
         beside: Model,
         post: Post,
         results: RoundResults,
-    ) -> MaskedSum | None:
-        """Have the sites train, and return their sum; the results know who is in it.
+    ) -> tuple[MaskedSum, ...]:
+        """Have the sites train, and return their sum, or each group's; the results know who is in.
 
         Args:
             progress: The commit that the round starts from.
@@ -97,7 +97,7 @@ class MaskedRounds:
             beside: What they are sent with it, e.g. a control variate.
 
         Returns:
-            None where too few sites stayed: the round is lost, and nothing of it was revealed.
+            None at all where too few sites stayed: the round is lost, and nothing was revealed.
 
         Raises:
             RunError: Too few sites trained.
@@ -112,26 +112,56 @@ class MaskedRounds:
             bytes.fromhex(digest({**sent, **beside})),
         )
         while True:
-            server = ServerRound(context, layout.configuration, self._identities)
+            server = ServerRound(
+                context, layout.configuration, self._identities, self._fewest_groups
+            )
             stages = _Stages(context, server, post, results)
             try:
-                words = stages.run(nodes)
-                count = len(server.survivors)
-                found = decode_sum(words, layout, sent, progress.run, results.number, count)
+                sums = stages.run(nodes)
+                found = self._decoded(sums, layout, sent, progress.run, results)
             except MaskingError as error:
                 why = plain(error)
             else:
-                for name in server.survivors:
-                    results.count_masked(name, words.nbytes)
+                for one in sums:
+                    for name in one.sites:
+                        results.count_masked(name, one.words.nbytes)
+                _say_whose_group_is_small(results, server, sums)
                 return found
             if server.stage is Stage.ADVERTISE and not stages.refused_by_masking:
                 _say_who_did_not_train(results, why)
             if server.stage is not Stage.SHARE or context.attempt + 1 >= MOST_ATTEMPTS:
                 results.lose(f"no sum: {why} Nothing of any site was revealed.")
-                return None
+                return ()
             context = replace(context, attempt=context.attempt + 1)
             logger.warning("round %d is tried again: %s", results.number, why)
             self._note_attempt(results.number, context.attempt)
+
+    def _decoded(
+        self,
+        sums: Sequence[GroupSum],
+        layout: VectorLayout,
+        sent: Model,
+        run: str,
+        results: RoundResults,
+    ) -> tuple[MaskedSum, ...]:
+        """Return what each sum says; a group that has trained on nothing is left out.
+
+        Raises:
+            RunError: Nobody has trained on anything.
+        """
+        found, why = [], ""
+        for number, one in enumerate(sums, 1):
+            group = number if self._plan.groups > 1 else None
+            try:
+                count = len(one.sites)
+                said = decode_sum(one.words, layout, sent, run, results.number, count, group)
+            except RunError as error:
+                why = str(error)
+                continue
+            found.append(said)
+        if not found:
+            raise RunError(why)
+        return tuple(found)
 
     def end(self, nodes: Sequence[Node], progress: Progress, exchange: Exchange) -> None:
         """Tell the sites that the run is over, so that they erase the secrets of its last round.
@@ -159,6 +189,16 @@ class MaskedRounds:
     def _note_attempt(self, number: int, attempt: int) -> None:
         """Write down an attempt before anybody is asked for it."""
         replace_file(self._attempt_file, json.dumps({"round": number, "attempt": attempt}))
+
+
+def _say_whose_group_is_small(
+    results: RoundResults, server: ServerRound, sums: Sequence[GroupSum]
+) -> None:
+    """Note whose masked update counts for nothing since too few of its group were left."""
+    summed = {name for one in sums for name in one.sites}
+    for name in server.survivors:
+        if name not in summed:
+            results.refuse(name, "too few of its group were left: nothing was told of their sum.")
 
 
 def _say_who_did_not_train(results: RoundResults, why: str) -> None:
@@ -189,8 +229,8 @@ class _Stages:
     results: RoundResults
     refused_by_masking: bool = False
 
-    def run(self, nodes: Sequence[Node]) -> Words:
-        """Return the words of the sum.
+    def run(self, nodes: Sequence[Node]) -> tuple[GroupSum, ...]:
+        """Return the sum, or that of each group.
 
         Raises:
             MaskingError: Too few sites are left.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER
+from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER, least_threshold
 from wardround.common.privacy.secure_aggregation.fixed_point import MOST_VALUE_BITS, Grid
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.sections.federation import MaskingOptions
@@ -31,6 +31,8 @@ class MaskingPlan:
         clip_norm: Longest change that a site lets into the sum, None for any.
         shares: What noise each site adds to its numbers; None for none.
         is_private: Whether nothing that has no noise may stand in the sum.
+        groups: How many sums a round has.
+        smallest_group: Of fewer sites no sum is told.
     """
 
     grid: Grid
@@ -39,6 +41,15 @@ class MaskingPlan:
     clip_norm: float | None = None
     shares: "NoiseShares | None" = None
     is_private: bool = False
+    groups: int = 1
+    smallest_group: int = SMALLEST_ROSTER
+
+    @property
+    def smallest_sum(self) -> int:
+        """Of how many sites a sum that the server learns is at least."""
+        if self.groups > 1:
+            return self.smallest_group
+        return least_threshold(self.smallest_roster)
 
     @property
     def control_grid(self) -> Grid:
@@ -66,6 +77,8 @@ def plan_masking(study: Study) -> MaskingPlan | None:
         options.clip_norm,
         shares,
         is_private,
+        options.groups,
+        options.smallest_group,
     )
 
 

@@ -1,4 +1,4 @@
-"""A sum of masked updates as the one update that a strategy takes in: the mean of all sites.
+"""A sum of masked updates as one update that a strategy takes in: the mean of its sites.
 
 What the combination asks for is worked out where the sum is decoded, so that every server step
 after it works as it does in the clear. The mean of one update is that update, to the last bit.
@@ -17,10 +17,11 @@ MASKED_SITES = "all sites"
 
 @dataclass(frozen=True, slots=True)
 class MaskedSum:
-    """What a round has come to.
+    """What the sites of a round, or of a group of it, have come to together.
 
     Attributes:
-        update: The mean of the sites' models, as an update of weight 1.
+        update: The mean of the sites' models, as an update of weight 1; of a group it weighs what
+            its sites weigh together.
         counted: What they counted together.
     """
 
@@ -29,13 +30,20 @@ class MaskedSum:
 
 
 def decode_sum(
-    words: Words, layout: VectorLayout, start: Model, run: str, number: int, sites: int
+    words: Words,
+    layout: VectorLayout,
+    start: Model,
+    run: str,
+    number: int,
+    sites: int,
+    group: int | None = None,
 ) -> MaskedSum:
     """Return what the ``(d,)`` words of a sum say.
 
     Args:
         start: The model that the sites were sent.
         sites: How many are in the sum.
+        group: Which group they are, from 1; None where all are in one sum.
 
     Raises:
         RunError: The sites have no training examinations.
@@ -46,18 +54,18 @@ def decode_sum(
     is_told = counted.examinations and layout.study.privacy.mode == "none"
     mean_loss = counted.loss / counted.examinations if is_told else float("nan")
     update = SiteUpdate(
-        site=MASKED_SITES,
+        site=MASKED_SITES if group is None else f"group {group}",
         digest=layout.study.digest,
         round=number,
         attempt=0,
         parameters=found.model,
-        examinations=1,
+        examinations=1 if group is None else counted.weight,
         updates=counted.steps,
         seconds=0.0,
         training_loss=mean_loss,
         auxiliary=found.auxiliary,
         run=run,
-        sites=sites,
+        sites=sites if group is None else 1,
     )
     return MaskedSum(update, counted)
 

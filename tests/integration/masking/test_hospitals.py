@@ -42,7 +42,7 @@ def test_a_round_of_hospitals_gives_the_sum_and_each_step_is_written_down(
     three: Consortium,
 ) -> None:
     three.go()
-    found = three.layout.decode(three.server.unmask(), three.instruction.parameters)
+    found = three.layout.decode(three.server.unmask()[0].words, three.instruction.parameters)
     model, told = found.model, found.counted
     assert told.examinations > 60
     assert told.metrics is None, "a policy with metrics = 'values' puts no sums in"
@@ -113,7 +113,7 @@ def test_a_new_attempt_has_new_keys_and_no_new_training(three: Consortium) -> No
     trained = three.folders["north"].glob("rounds/*.jsonl")
     assert sum(len(path.read_text().splitlines()) for path in trained) == 1
     three.go()
-    model = three.layout.decode(three.server.unmask(), three.instruction.parameters).model
+    model = three.layout.decode(three.server.unmask()[0].words, three.instruction.parameters).model
     assert difference(model, three.instruction.parameters) > 1e-3
 
 

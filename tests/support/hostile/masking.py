@@ -122,7 +122,7 @@ class Masking:
                 state, said = unmask(self.rounds[name], self.parties[name], self.sent["agreements"])
                 self.rounds[name] = state
                 self.server.take_unmasking(said)
-        return self.server.unmask()
+        return self.server.unmask()[0].words
 
     def up_to(self, stage: str) -> "Masking":
         """Go through the stages before one, with everybody there."""
