@@ -23,7 +23,6 @@ from wardround.client.privacy.ledger.totals import LedgerBook, account_of
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError
 from wardround.common.privacy.accounting import epsilon_of
-from wardround.common.privacy.secure_aggregation.context import least_threshold
 from wardround.common.runtime.printable import printable
 from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.plans.patient_privacy import (
@@ -158,8 +157,7 @@ def _promise(study: Study) -> str:
                 f"epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for each "
                 "training patient, over the rounds of one approval"
             )
-        sites = least_threshold(masks.smallest_roster)
-        return f"privacy: the server learns sums of at least {sites} sites; {patients}"
+        return f"privacy: the server learns sums of at least {masks.smallest_sum} sites; {patients}"
     if study.privacy.mode == "patient":
         return (
             f"privacy: epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for "

@@ -46,7 +46,7 @@ from wardround.server.checkpoints.store import Progress
 from wardround.server.rounds.updates import RoundResults
 from wardround.server.sites.exchange import Exchange, Node, Post, Reply, to_all
 from wardround.server.sites.intake import RefusedReplyError, taking_in
-from wardround.server.strategies.aggregation.masked_sum import MaskedSum, decode_sum
+from wardround.server.strategies.aggregation.masked_sum import MaskedSum, decode_sum, of_group
 
 logger = logging.getLogger(__name__)
 _FAREWELL_SECONDS = 20.0
@@ -151,14 +151,12 @@ class MaskedRounds:
         """
         found, why = [], ""
         for number, one in enumerate(sums, 1):
-            group = number if self._plan.groups > 1 else None
             try:
-                count = len(one.sites)
-                said = decode_sum(one.words, layout, sent, run, results.number, count, group)
+                said = decode_sum(one.words, layout, sent, run, results.number, len(one.sites))
             except RunError as error:
                 why = str(error)
                 continue
-            found.append(said)
+            found.append(of_group(said, number) if self._plan.groups > 1 else said)
         if not found:
             raise RunError(why)
         return tuple(found)

@@ -268,10 +268,11 @@ def _held(state: SiteRound, party: Party, roster: Roster, given: bytes) -> dict[
             refuse(Refusal.FALSE_SHARE, "the shares of a site came twice, or are its own")
         key = channel_key(roster, state.channel_secret, sender, party.site, party.site)
         held[sender] = open_sealed(key, sealed, about(roster, sender, party.site))
-    if len(held) + 1 < roster.threshold:
+    needed = roster.threshold if state.groups == 1 else len(roster.members)
+    if len(held) + 1 < needed:
         refuse(
             Refusal.TOO_FEW_SENDERS,
-            f"{len(held) + 1} sites have sent shares, and {roster.threshold} must",
+            f"{len(held) + 1} sites have sent shares, and {needed} must",
         )
     return held
 

@@ -187,9 +187,7 @@ class SiteRound:
         told, groups = bool(reader.whole(1)), reader.whole(MOST_SITES)
         smallest = reader.whole(MOST_SITES)
         reader.end()
-        return cls(
-            context, *secrets, roster, delivered, update, survivors, told, groups, smallest
-        )
+        return cls(context, *secrets, roster, delivered, update, survivors, told, groups, smallest)
 
 
 def _drawn_from(seed: bytes, roster: bytes) -> Draw:

@@ -47,9 +47,7 @@ class MaskingPlan:
     @property
     def smallest_sum(self) -> int:
         """Of how many sites a sum that the server learns is at least."""
-        if self.groups > 1:
-            return self.smallest_group
-        return least_threshold(self.smallest_roster)
+        return _smallest_sum(self.groups, self.smallest_group, self.smallest_roster)
 
     @property
     def control_grid(self) -> Grid:
@@ -80,6 +78,16 @@ def plan_masking(study: Study) -> MaskingPlan | None:
         options.groups,
         options.smallest_group,
     )
+
+
+def smallest_sum(study: Study) -> int:
+    """Return of how many sites a sum of a masked study is at least; its noise is not solved for."""
+    masks, roster = study.federation.masks, study.federation.minimum_sites
+    return _smallest_sum(masks.groups, masks.smallest_group, max(SMALLEST_ROSTER, roster))
+
+
+def _smallest_sum(groups: int, smallest_group: int, smallest_roster: int) -> int:
+    return smallest_group if groups > 1 else least_threshold(smallest_roster)
 
 
 def _shares(study: Study) -> "NoiseShares | None":

@@ -4,7 +4,7 @@ What the combination asks for is worked out where the sum is decoded, so that ev
 after it works as it does in the clear. The mean of one update is that update, to the last bit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wardround.common.messages.masked_vector import Counted, VectorLayout
 from wardround.common.messages.replies import SiteUpdate
@@ -30,20 +30,13 @@ class MaskedSum:
 
 
 def decode_sum(
-    words: Words,
-    layout: VectorLayout,
-    start: Model,
-    run: str,
-    number: int,
-    sites: int,
-    group: int | None = None,
+    words: Words, layout: VectorLayout, start: Model, run: str, number: int, sites: int
 ) -> MaskedSum:
     """Return what the ``(d,)`` words of a sum say.
 
     Args:
         start: The model that the sites were sent.
         sites: How many are in the sum.
-        group: Which group they are, from 1; None where all are in one sum.
 
     Raises:
         RunError: The sites have no training examinations.
@@ -54,20 +47,27 @@ def decode_sum(
     is_told = counted.examinations and layout.study.privacy.mode == "none"
     mean_loss = counted.loss / counted.examinations if is_told else float("nan")
     update = SiteUpdate(
-        site=MASKED_SITES if group is None else f"group {group}",
+        site=MASKED_SITES,
         digest=layout.study.digest,
         round=number,
         attempt=0,
         parameters=found.model,
-        examinations=1 if group is None else counted.weight,
+        examinations=1,
         updates=counted.steps,
         seconds=0.0,
         training_loss=mean_loss,
         auxiliary=found.auxiliary,
         run=run,
-        sites=sites if group is None else 1,
+        sites=sites,
     )
     return MaskedSum(update, counted)
+
+
+def of_group(found: MaskedSum, group: int) -> MaskedSum:
+    """Return a sum as that of a group: one update among some, with the weight of its sites."""
+    weight = found.counted.weight
+    update = replace(found.update, site=f"group {group}", examinations=weight, sites=1)
+    return replace(found, update=update)
 
 
 def _rate(layout: VectorLayout, number: int) -> float:

@@ -87,15 +87,30 @@ def _groups_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
             "e.g. 'trimmed-mean' or 'geometric-median', or remove it."
         )
         return
-    needed = fewest_sites(plan)
-    if count < max(3, needed):
+    needed = max(3, fewest_sites(plan))
+    if count < needed:
         yield (
             f"{asked} is too few for federation.aggregation = {plan.aggregation!r}, which looks at "
-            f"the means of groups and needs {max(3, needed)} of them to withstand "
+            f"the means of groups and needs {needed} of them to withstand "
             f"{plan.options.assumed_hostile} hostile ones: raise it, or lower "
             "federation.options.assumed_hostile."
         )
-    smallest = count * masks.smallest_group
+    yield from _groups_are_large(federation)
+    if plan.objective == "control-variates" or plan.server_optimiser == "dynamic":
+        yield (
+            f"{asked} decides over the means of groups, and the strategy needs the sum of all "
+            "hospitals beside it: choose another objective or server_optimiser."
+        )
+    if study.privacy.noise == "distributed":
+        yield (
+            f"{asked} adds up the noise of one group alone, and privacy.noise = 'distributed' "
+            "promises that of all hospitals: remove one of the two."
+        )
+
+
+def _groups_are_large(federation: FederationSection) -> Iterator[str]:
+    masks, asked = federation.masks, f"federation.masks.groups = {federation.masks.groups}"
+    smallest = masks.groups * masks.smallest_group
     if federation.minimum_sites < smallest:
         yield (
             f"{asked} of {masks.smallest_group} hospitals at least are {smallest} hospitals, and "
@@ -106,16 +121,6 @@ def _groups_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
         yield (
             f"{asked} of {masks.smallest_group} hospitals are more than "
             f"federation.masks.most_sites = {masks.most_sites}: raise the latter."
-        )
-    if plan.objective == "control-variates" or plan.server_optimiser == "dynamic":
-        yield (
-            f"{asked} decides over the means of groups, and the strategy needs the sum of all "
-            "hospitals beside it: choose another objective or server_optimiser."
-        )
-    if study.privacy.noise == "distributed":
-        yield (
-            f"{asked} adds up the noise of one group alone, and privacy.noise = 'distributed' "
-            "promises that of all hospitals: remove one of the two."
         )
 
 
