@@ -177,7 +177,10 @@ def _evaluated(study: Study, policy: Policy) -> str:
         ]
         return f"evaluated: {'; '.join(said) or 'nobody'}. No other answer is given"
     if what_leaves(study).masked:
-        return "evaluated, without noise: on the validation patients in every round, and never else"
+        return (
+            "evaluated, without noise: on the validation patients, in every round and of the last "
+            "model, in the sum of all sites alone; never else"
+        )
     return (
         "evaluated, without noise: on the validation patients in every round, on them and on the "
         f"test patients whenever the server asks, {policy.largest_evaluations_of_a_study} times at "
@@ -192,7 +195,8 @@ def _leaving(study: Study, policy: Policy) -> str:
         beside = f", counts of examinations and steps, the training loss{sums}"
         return (
             "leaves in a round, in the sum of all sites alone: the network's shared numbers"
-            f"{' with noise' if leaves.noised_metrics else beside}. In an evaluation: nothing"
+            f"{' with noise' if leaves.noised_metrics else beside}. In an evaluation: "
+            f"{'sums of metrics, in the sum of all sites alone' if sums else 'nothing'}"
         )
     noise = " with noise" if leaves.noise_added_by == "site" else ""
     said = [f"the network's shared numbers{noise}"]

@@ -67,6 +67,7 @@ from wardround.common.messages.replies import (
     pack_site_info,
     pack_update,
 )
+from wardround.common.metrics.sums import MetricSums
 from wardround.common.models.pretrained import lacks_weights, read_weights, store_weights
 from wardround.common.parameters.arithmetic import digest as parameters_digest
 from wardround.common.parameters.arithmetic import largest_weight
@@ -276,10 +277,11 @@ class Gateway:
 
         asked, agreed = unpack_asked(content), self._agree(session)
         self._check_about(session.context.study, asked.digest)
-        masked = MaskedSite(session, agreed.policy, asked.run)
+        masked = MaskedSite(session, agreed.policy, asked.run, asked.measures)
         answer = masked.answer(asked)
         kind = "update" if asked.stage == MASK else "masking"
-        if asked.stage == MASK and session.context.study.privacy.charges_patients:
+        is_charged = session.context.study.privacy.charges_patients and not asked.measures
+        if asked.stage == MASK and is_charged:
             release_masked_round(session, asked, to_bytes(answer), agreed.policy)
         return self._leave(answer, masked.schema_of(asked, asked.stage), _event(kind, asked))
 
@@ -332,8 +334,7 @@ class Gateway:
         drop_counted(session, instruction)
         is_shown = policy.simulated and instruction.split == "test"
         if what_leaves(study).masked and not is_shown:
-            msg = "what is measured leaves in a sum of all sites alone, within a masked round."
-            raise DeniedError(msg, (EVALUATION_RULE,), study.digest)
+            return self._measure_masked(session, instruction, agreed)
         if what_leaves(study).noised_metrics and not is_shown:
             return self._write_down(self._evaluate_privately(session, instruction, agreed), event)
         count_evaluation(self.site.folder, study.digest, policy, date.today())
@@ -341,6 +342,38 @@ class Gateway:
         said = reduce_evaluation(session.evaluate(instruction), study, policy)
         schema = agreed.schemas.evaluation(instruction)
         return self._leave(pack_evaluation(said), schema, event)
+
+    def _measure_masked(
+        self, session: SiteSession, instruction: Instruction, agreed: _Agreed
+    ) -> RecordDict:
+        """Return the keys of a measurement on validation patients, which leaves under a mask.
+
+        It is checked in the clear, as it would be if it left so.
+
+        Raises:
+            DeniedError: The study promises noise, or asks for other patients; or the policy allows
+                no more measurements.
+        """
+        from wardround.client.egress.masking import MaskedSite
+
+        study, policy = session.context.study, agreed.policy
+        if study.privacy.mode != "none" or instruction.split != "validation":
+            msg = "what is measured leaves in a sum of all sites alone, of validation patients."
+            raise DeniedError(msg, (EVALUATION_RULE,), study.digest)
+
+        def measure() -> MetricSums | None:
+            count_evaluation(self.site.folder, study.digest, policy, date.today())
+            self._note_received(instruction)
+            found = session.evaluate(instruction)
+            said = pack_evaluation(reduce_evaluation(found, study, policy))
+            self._check(said, agreed.schemas.evaluation(instruction))
+            sums = found.metrics if policy.metrics == "sums" else None
+            return sums if isinstance(sums, MetricSums) else None
+
+        masked = MaskedSite(session, policy, instruction.run, measures=True)
+        content = masked.measure(instruction, measure)
+        schema = masked.schema_of(instruction, "advertise")
+        return self._leave(content, schema, _event("masking", instruction))
 
     def _evaluate_privately(
         self, session: SiteSession, instruction: Instruction, agreed: _Agreed

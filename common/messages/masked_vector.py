@@ -16,12 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.common.errors import RunError
-from wardround.common.messages.masked_combination import SiteFacts, combination_of
+from wardround.common.messages.masked_combination import (
+    Combination,
+    SiteFacts,
+    WeightedSum,
+    combination_of,
+)
 from wardround.common.metrics.records import array_schema, from_arrays, to_arrays
 from wardround.common.metrics.sums import MetricSums, empty_sums, merge
 from wardround.common.models.sharing import CONTROL
 from wardround.common.parameters.schema import ArraySpec, Model, Parameters, Schema
-from wardround.common.privacy.secure_aggregation.context import Configuration
+from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER, Configuration
 from wardround.common.privacy.secure_aggregation.masks import Words
 from wardround.common.study.plans.masking import FRACTION_BITS, MaskingPlan
 from wardround.common.study.plans.strategy import plan_of
@@ -114,6 +119,20 @@ class VectorLayout:
         metrics = _added_up(study) if study.privacy.mode == "none" else ()
         return cls(study, plan, named, changed, beside, metrics)
 
+    @classmethod
+    def of_measurement(cls, study: Study, plan: MaskingPlan) -> "VectorLayout":
+        """Return the layout of what is measured of a model, and of nothing beside it.
+
+        It is one sum of all sites, also where the updates are in groups.
+        """
+        whole = replace(plan, groups=1, smallest_group=SMALLEST_ROSTER)
+        return cls(study, whole, (), frozenset(), (), _added_up(study))
+
+    @property
+    def _rule(self) -> Combination:
+        """How updates combine; what is measured is added up."""
+        return combination_of(self.study) if self.model else WeightedSum()
+
     @property
     def configuration(self) -> Configuration:
         """What all sites must do alike."""
@@ -170,7 +189,7 @@ class VectorLayout:
         changes = self._changes(trained, start)
         squared = sum(float(np.dot(c, c)) for name, c in changes.items() if name in self.trainable)
         shortened = _shortening(squared, self.plan.clip_norm)
-        rule = combination_of(self.study)
+        rule = self._rule
         site = SiteFacts(
             counted.weight, counted.steps, counted.received_loss, squared * shortened**2
         )
@@ -202,7 +221,7 @@ class VectorLayout:
         if counted.weight < 1:
             msg = "the sites of the sum have trained on no examinations: nothing has a weight."
             raise RunError(msg)
-        rule, place = combination_of(self.study), 0
+        rule, place = self._rule, 0
         moves = rule.multiplier(counted.weight, divisor / 2**rule.fraction_bits)
         model, auxiliary = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         for spec in self.model:

@@ -32,6 +32,7 @@ class StageAsked:
 
     Attributes:
         given: What the stage passes on of the other sites.
+        measures: Whether it is of a measurement, and not of a round.
     """
 
     digest: str
@@ -40,6 +41,7 @@ class StageAsked:
     attempt: int
     stage: str
     given: bytes
+    measures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def pack_asked(asked: StageAsked) -> RecordDict:
                     "attempt": asked.attempt,
                     "stage": asked.stage,
                     "given": asked.given,
+                    "measures": asked.measures,
                 }
             )
         }
@@ -95,6 +98,7 @@ def unpack_asked(content: RecordDict) -> StageAsked:
             fields.whole("attempt"),
             stage,
             given,
+            fields.flag("measures"),
         )
     except FieldError as error:
         msg = f"the server's question cannot be read ({error}): update wardround."

@@ -300,6 +300,15 @@ class RoundLoop:
         model = mean or dict(self._store.model(number))
         instruction = Instruction(progress.digest, progress.run, number, model)
         told, deadlines = self._told_apart(progress), self._deadlines
+        if self._masks is not None:
+            post = Post(
+                self._exchange,
+                deadlines.deadline_seconds,
+                lambda attempt: pack_instruction(replace(instruction, attempt=attempt)),
+                told,
+                self._miss_in(number),
+            )
+            return self._masks.measure(self._nodes, progress, model, post)
         measured = measure_model(self._grid, self._study, self._nodes, instruction, told, deadlines)
         for site, is_stuck in measured.missing.items():
             self._participation.miss(site, number, is_stuck)
@@ -377,8 +386,10 @@ class RoundLoop:
         number = progress.round
         self._nodes = self._participation.of_round(number + 1)
         leaves = what_leaves(self._study)
-        is_told = not leaves.noised_metrics or is_measured(self._study, "validation")
-        measured = self._measure(progress) if is_told and not leaves.masked else Measured()
+        is_told = not leaves.noised_metrics or (
+            is_measured(self._study, "validation") and not leaves.masked
+        )
+        measured = self._measure(progress) if is_told else Measured()
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
         if self._masks is not None:

@@ -201,8 +201,3 @@ def _measures(study: Study) -> Iterator[str]:
             f"statistics.ask has each site tell histograms in the clear, and {_MASKED} is about "
             "updates: remove one of the two."
         )
-    if study.evaluation.keep != "last":
-        yield (
-            f"evaluation.keep = {study.evaluation.keep!r} needs the last model measured too, and "
-            f"{_MASKED} measures a model within the round that starts from it: set it to 'last'."
-        )
