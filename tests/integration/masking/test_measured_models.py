@@ -62,7 +62,9 @@ def test_what_is_measured_is_masked_and_of_a_model_once(tmp_path: Path) -> None:
 
 def test_a_model_that_was_measured_in_a_round_is_not_measured_beside_it(tmp_path: Path) -> None:
     three = Consortium(tmp_path)
-    write_policy(three.folders["north"], approved=f'["{MASKED.digest}"]', metrics='"sums"')
+    write_policy(
+        three.folders["north"], approved=f'["{MASKED.digest}"]', metrics='"sums"', smallest_cell="1"
+    )
     unpack_said(three.train("north"))
     content = ask(three.folders["north"], EVALUATE, measured(three), MASKED)
     three.require_refused("north", content, "same-update")
