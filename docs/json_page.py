@@ -545,6 +545,7 @@ COMMON = {
     "canaries": "Patients that were made up for the audit.",
     "guesses": "How many were guessed at.",
     "correct": "How many guesses were right.",
+    "shares": "Of how many hospitals' shares of noise the audited sum was; 0: of one's update.",
     "method": "The map's.",
     "quarter": "Rank correlation with a quarter of the layers random.",
     "half": "With half of them.",

@@ -23,7 +23,6 @@ from wardround.client.privacy.ledger.totals import LedgerBook, account_of
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError
 from wardround.common.privacy.accounting import epsilon_of
-from wardround.common.privacy.secure_aggregation.context import least_threshold
 from wardround.common.runtime.printable import printable
 from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.plans.patient_privacy import (
@@ -158,8 +157,7 @@ def _promise(study: Study) -> str:
                 f"epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for each "
                 "training patient, over the rounds of one approval"
             )
-        sites = least_threshold(masks.smallest_roster)
-        return f"privacy: the server learns sums of at least {sites} sites; {patients}"
+        return f"privacy: the server learns sums of at least {masks.smallest_sum} sites; {patients}"
     if study.privacy.mode == "patient":
         return (
             f"privacy: epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for "
@@ -179,7 +177,10 @@ def _evaluated(study: Study, policy: Policy) -> str:
         ]
         return f"evaluated: {'; '.join(said) or 'nobody'}. No other answer is given"
     if what_leaves(study).masked:
-        return "evaluated, without noise: on the validation patients in every round, and never else"
+        return (
+            "evaluated, without noise: on the validation patients, in every round and of the last "
+            "model, in the sum of all sites alone; never else"
+        )
     return (
         "evaluated, without noise: on the validation patients in every round, on them and on the "
         f"test patients whenever the server asks, {policy.largest_evaluations_of_a_study} times at "
@@ -194,7 +195,8 @@ def _leaving(study: Study, policy: Policy) -> str:
         beside = f", counts of examinations and steps, the training loss{sums}"
         return (
             "leaves in a round, in the sum of all sites alone: the network's shared numbers"
-            f"{' with noise' if leaves.noised_metrics else beside}. In an evaluation: nothing"
+            f"{' with noise' if leaves.noised_metrics else beside}. In an evaluation: "
+            f"{'sums of metrics, in the sum of all sites alone' if sums else 'nothing'}"
         )
     noise = " with noise" if leaves.noise_added_by == "site" else ""
     said = [f"the network's shared numbers{noise}"]

@@ -5,9 +5,10 @@ them is sent: after a crash it goes on with the same keys and the same words, or
 Which updates were ever masked is remembered over all runs of all studies.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from wardround.client.policy.policy import Policy
 from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import KEY_FOLDER
 from wardround.client.site.idle_masks import (
+    KEPT,
     MASKING_FOLDER,
+    MEASURING,
     STATE,
-    WORDS_KEPT,
     erase_idle,
 )
+from wardround.client.site.measured_models import is_measured_before, note_measured
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
 from wardround.common.messages.instructions import Instruction
@@ -61,11 +64,16 @@ _LONGEST_MESSAGE = 2**22  # bytes of a signed message, for rosters of 1,024 site
 
 @dataclass(frozen=True, slots=True)
 class MaskedSite:
-    """One site in the masked rounds of one run."""
+    """One site in the masked rounds of one run, or in its measurements beside them.
+
+    Attributes:
+        measures: Whether it is about a model that is measured, and not trained from.
+    """
 
     session: SiteSession
     policy: Policy
     run: str
+    measures: bool = False
 
     def train(self, instruction: Instruction, train: Callable[[], SiteUpdate]) -> RecordDict:
         """Train, keep the words that will be masked, and return the keys of the round.
@@ -81,12 +89,40 @@ class MaskedSite:
             RunError: The disk cannot be used.
         """
         layout = self._layout
+        return self._begin(
+            instruction, instruction.round, lambda: self._encode(layout, train(), instruction)
+        )
+
+    def measure(
+        self, instruction: Instruction, measure: Callable[[], MetricSums | None]
+    ) -> RecordDict:
+        """Measure a model, keep the words that will be masked, and return the keys.
+
+        Args:
+            measure: Returns what the site's policy lets into a sum; called once at most.
+
+        Raises:
+            MaskingError: What is measured of this model was masked before.
+            RunError: The disk cannot be used.
+        """
+
+        def words() -> Words:
+            if self._is_told_before(instruction):
+                refuse(Refusal.SAME_UPDATE, "what is measured of this model was masked before")
+            return self._layout.encode({}, {}, Counted(1, 0, 0, 0.0, measure()))
+
+        # Of the model of a round after it; so the first has a number too.
+        return self._begin(instruction, instruction.round + 1, words)
+
+    def _begin(
+        self, instruction: Instruction, number: int, encoded: Callable[[], Words]
+    ) -> RecordDict:
         context = Context(
             study=instruction.digest,
             run=instruction.run,
-            round=instruction.round,
+            round=number,
             attempt=instruction.attempt,
-            configuration=layout.configuration.digest,
+            configuration=self._layout.configuration.digest,
             model=bytes.fromhex(digest({**instruction.parameters, **instruction.auxiliary})),
         )
         last = self._kept()
@@ -94,11 +130,29 @@ class MaskedSite:
         party = self._party()
         if state is not last:
             if last is None or not last.is_unmasked(context):
-                words = self._encode(layout, train(), instruction)
-                self._keep(WORDS_KEPT, words.tobytes())
-            self._keep(STATE, state.to_bytes())
+                self._keep(KEPT[self._state_name], encoded().tobytes())
+            self._keep(self._state_name, state.to_bytes())
         said = StageSaid(party.site, ADVERTISE, advertise(state, party))
-        return pack_said(said, instruction)
+        return pack_said(said, replace(instruction, round=number))
+
+    def _is_told_before(self, instruction: Instruction) -> bool:
+        """Return whether metrics of a model were masked before, and remember that they are now.
+
+        A simulated site, whose patients are nobody's, tells them as often as it is asked to.
+
+        Raises:
+            RunError: The disk cannot be used.
+        """
+        if self.policy.simulated:
+            return False
+        site, model = self.session.site.folder, bytes.fromhex(digest(instruction.parameters))
+        try:
+            if is_measured_before(site, model):
+                return True
+            note_measured(site, model)
+        except OSError as error:
+            raise RunError(_unusable(error)) from None
+        return False
 
     def answer(self, asked: StageAsked) -> RecordDict:
         """Return the site's message of a stage, after its state is on the disk.
@@ -115,15 +169,16 @@ class MaskedSite:
         if asked.stage == SHARE:
             after, signed = share(state, party, asked.given, self._layout.configuration)
         elif asked.stage == MASK:
-            plain, before = self._words(), self._masked_before()
+            # What is measured may be the same of two models: it is told once a model, see above.
+            plain, before = self._words(), [] if self.measures else self._masked_before()
             after, signed, words = mask(state, party, asked.given, plain, before)
         elif asked.stage == AGREE:
             after, signed = agree(state, party, asked.given)
         else:
             after, signed = unmask(state, party, asked.given)
         if after != state:
-            self._keep(STATE, after.to_bytes())
-        if words is not None and after.update not in before:
+            self._keep(self._state_name, after.to_bytes())
+        if words is not None and not self.measures and after.update not in before:
             self._keep(_MASKED, b"".join([*before, after.update]), of_all_runs=True)
         return pack_said(StageSaid(party.site, asked.stage, signed, words), asked)
 
@@ -153,19 +208,30 @@ class MaskedSite:
         Raises:
             RunError: The disk cannot be used.
         """
-        state = self._kept()
-        if state is not None and not state.is_over and state.context.round <= asked.round:
-            self._keep(STATE, state.erased().to_bytes())
-            (self._folder / WORDS_KEPT).unlink(missing_ok=True)
+        for measures in (False, True):
+            replace(self, measures=measures)._erase(asked.round + measures)
         return pack_said(StageSaid(self.session.site.name, END, b""), asked)
+
+    def _erase(self, number: int) -> None:
+        """Erase the secrets of a round, or a measurement, that is not later than a number."""
+        state = self._kept()
+        if state is not None and not state.is_over and state.context.round <= number:
+            self._keep(self._state_name, state.erased().to_bytes())
+            try:
+                (self._folder / KEPT[self._state_name]).unlink(missing_ok=True)
+            except OSError as error:
+                raise RunError(_unusable(error)) from None
 
     def schema_of(self, about: Instruction | StageAsked, stage: str) -> MessageSchema:
         """Return exactly what the answer of a stage may hold."""
+        number = about.round
+        if self.measures and isinstance(about, Instruction):
+            number += 1
         settings: dict[str, Rule] = {
             "site": Exactly(self.session.site.name),
             "digest": Exactly(about.digest),
             "run": Exactly(about.run),
-            "round": Exactly(about.round),
+            "round": Exactly(number),
             "attempt": Exactly(about.attempt),
             "stage": Exactly(stage),
             "signed": Bytes(_LONGEST_MESSAGE),
@@ -184,6 +250,8 @@ class MaskedSite:
         if plan is None:
             msg = "the study masks no updates, and a stage of masking was asked for."
             raise RunError(msg)
+        if self.measures:
+            return VectorLayout.of_measurement(study, plan)
         whole = context.network.state_dict()
         layout = context.layout
         shared = schema({name: whole[name] for name in layout.shared})
@@ -195,9 +263,11 @@ class MaskedSite:
         return Party(site.name, key, read_peers(site.folder))
 
     def _encode(self, layout: VectorLayout, update: SiteUpdate, instruction: Instruction) -> Words:
-        metrics = update.metrics if self.policy.metrics == "sums" else None
         if self.session.context.study.privacy.mode != "none":
             return self._encode_privately(layout, update, instruction)
+        metrics = update.metrics if self.policy.metrics == "sums" else None
+        if metrics is not None and self._is_told_before(instruction):
+            metrics = None  # the round before, from the same model, ended without a sum
         counted = Counted(
             layout.plan.weight(update.examinations),
             update.examinations,
@@ -207,7 +277,13 @@ class MaskedSite:
             float(update.auxiliary.get(RECEIVED_LOSS, math.nan)),
         )
         start = instruction.parameters
-        return layout.encode(update.parameters, start, counted, update.auxiliary)
+        draw = self._rounding(instruction) if layout.plan.grid.word_bits == 16 else None
+        return layout.encode(update.parameters, start, counted, update.auxiliary, draw=draw)
+
+    def _rounding(self, instruction: Instruction) -> np.random.Generator:
+        """Return what rounds narrow numbers: no secret, and the same where a round is repeated."""
+        about = f"{instruction.digest}\n{instruction.round}\n{self.session.site.name}"
+        return np.random.default_rng(list(hashlib.sha256(about.encode()).digest()))
 
     def _encode_privately(
         self, layout: VectorLayout, update: SiteUpdate, instruction: Instruction
@@ -231,7 +307,9 @@ class MaskedSite:
         configuration = self._layout.configuration
         length, kind = configuration.length, WORD_TYPES[configuration.grid.word_bits]
         try:
-            words: Words = np.frombuffer((self._folder / WORDS_KEPT).read_bytes(), dtype=kind)
+            words: Words = np.frombuffer(
+                (self._folder / KEPT[self._state_name]).read_bytes(), dtype=kind
+            )
         except OSError as error:
             raise RunError(_unusable(error)) from None
         if len(words) != length:
@@ -240,7 +318,7 @@ class MaskedSite:
 
     def _kept(self) -> SiteRound | None:
         try:
-            return SiteRound.from_bytes((self._folder / STATE).read_bytes())
+            return SiteRound.from_bytes((self._folder / self._state_name).read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -273,6 +351,10 @@ class MaskedSite:
                 flush_folder(folder.parent)
         except OSError as error:
             raise RunError(_unusable(error)) from None
+
+    @property
+    def _state_name(self) -> str:
+        return MEASURING if self.measures else STATE
 
     @property
     def _folder(self) -> Path:

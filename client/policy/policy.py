@@ -54,6 +54,8 @@ class Policy(BaseModel):
             that the site takes part until then.
         privacy_required: Whether a study must be differentially private for each patient.
         secure_aggregation: "required": a study that does not mask its updates is refused.
+        smallest_sum: A study whose server learns sums of fewer sites than this is refused, where it
+            masks at all.
         tasks: Tasks that a study may have.
         networks: Networks that a study may train: Wardround's own, and ``monai:Class`` of MONAI.
         packages: Which installed packages a study may name, each with the SHA-256 over its files:
@@ -106,6 +108,7 @@ class Policy(BaseModel):
     refused_above_the_cap: Literal["study", "round"] = "study"
     privacy_required: bool = True
     secure_aggregation: Literal["required", "allowed"] = "allowed"
+    smallest_sum: Annotated[int, Field(ge=3, le=1024)] = 3
     tasks: tuple[Task, ...] = tuple(TASKS)
     networks: tuple[str, ...] = tuple(NETWORKS)
     packages: Packages = ()

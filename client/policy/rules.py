@@ -10,6 +10,7 @@ from datetime import time
 from wardround.client.policy.policy import Policy
 from wardround.common.errors import PolicyError
 from wardround.common.files.packages.references import MONAI, reference_of
+from wardround.common.study.plans.masking import smallest_sum
 from wardround.common.study.plans.patient_privacy import (
     DEFAULT_EPSILON,
     plan_charges,
@@ -212,7 +213,15 @@ def _privacy(policy: Policy, study: Study, facts: Facts) -> _Reply:
 
 def _secure_aggregation(policy: Policy, study: Study, facts: Facts) -> _Reply:
     if study.federation.secure_aggregation:
-        return True, "updates leave under masks, and the server learns their sum"
+        least = smallest_sum(study)
+        said = f"the server learns sums of {least} sites or more"
+        if least < policy.smallest_sum:
+            return False, (
+                f"{said}, and the policy asks for {policy.smallest_sum}: raise "
+                "federation.minimum_sites, or federation.masks.smallest_group where there are "
+                "groups"
+            )
+        return True, f"updates leave under masks, and {said}"
     if policy.secure_aggregation == "required":
         return False, (
             "the server would see this site's own update, and the policy requires "

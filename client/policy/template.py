@@ -15,6 +15,7 @@ study_epsilon = 8.0               # one study
 
 # "required": only studies whose server learns the sum of the sites and no single update.
 secure_aggregation = "allowed"
+# smallest_sum = 5                  # under masks: of how many sites a sum is at least; 3 if absent
 
 # What may be trained.
 tasks = ["classification", "detection", "segmentation", "regression", "survival", "pretraining"]

@@ -14,6 +14,9 @@ from wardround.common.privacy.secure_aggregation.site_state import SiteRound
 
 MASKING_FOLDER = "masking"
 STATE, WORDS_KEPT = "round", "words"  # in a folder for each run
+# The same of a measurement that is no part of a round.
+MEASURING, WORDS_MEASURED = "measurement", "measured-words"
+KEPT = {STATE: WORDS_KEPT, MEASURING: WORDS_MEASURED}
 _IDLE_SECONDS = 86_400.0  # a round whose server is away for longer is over
 
 
@@ -30,7 +33,8 @@ def erase_idle(site: Path, seconds: float = _IDLE_SECONDS) -> int:
         OSError: The folder cannot be written.
     """
     found, until = 0, time.time() - seconds
-    for path in (site / MASKING_FOLDER).glob(f"*/{STATE}"):
+    states = [(path, words) for kept, words in KEPT.items() for path in _found(site, kept)]
+    for path, words in states:
         if path.stat().st_mtime > until:
             continue
         with suppress(MaskingError):  # what cannot be read holds no secret that could be used
@@ -38,5 +42,9 @@ def erase_idle(site: Path, seconds: float = _IDLE_SECONDS) -> int:
             if not state.is_over:
                 replace_file(path, state.erased().to_bytes())
                 found += 1
-        (path.parent / WORDS_KEPT).unlink(missing_ok=True)
+        (path.parent / words).unlink(missing_ok=True)
     return found
+
+
+def _found(site: Path, name: str) -> list[Path]:
+    return sorted((site / MASKING_FOLDER).glob(f"*/{name}"))

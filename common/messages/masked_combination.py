@@ -13,7 +13,7 @@ from typing import Protocol
 
 from wardround.common.parameters.steps import effective_steps
 from wardround.common.privacy.secure_aggregation.refusals import Refusal, refuse
-from wardround.common.study.plans.strategy import plan_of
+from wardround.common.study.plans.strategy import ROBUST, plan_of
 from wardround.common.study.study import Study
 
 LARGEST_FORCE = 1024.0  # of a loss to the power q
@@ -128,7 +128,7 @@ class FairSum:
 
 
 def combination_of(study: Study) -> Combination:
-    """Return how a masked study combines its updates.
+    """Return how a masked study combines its updates, or those of each group.
 
     Raises:
         KeyError: It is none that can be written as sums; the study's rules say so first.
@@ -136,6 +136,7 @@ def combination_of(study: Study) -> Combination:
     training, plan = study.training, plan_of(study)
     known: Mapping[str, Combination] = {
         "weighted-mean": WeightedSum(),
+        **{rule: WeightedSum() for rule in ROBUST},  # they look at the means of groups
         "mean": WeightedSum(),
         "normalised-mean": NormalisedSum(training.momentum),
         "fair-mean": FairSum(training.learning_rate, plan.options.fairness),

@@ -16,12 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.common.errors import RunError
-from wardround.common.messages.masked_combination import SiteFacts, combination_of
+from wardround.common.messages.masked_combination import (
+    Combination,
+    SiteFacts,
+    WeightedSum,
+    combination_of,
+)
 from wardround.common.metrics.records import array_schema, from_arrays, to_arrays
 from wardround.common.metrics.sums import MetricSums, empty_sums, merge
 from wardround.common.models.sharing import CONTROL
 from wardround.common.parameters.schema import ArraySpec, Model, Parameters, Schema
-from wardround.common.privacy.secure_aggregation.context import Configuration
+from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER, Configuration
 from wardround.common.privacy.secure_aggregation.masks import Words
 from wardround.common.study.plans.masking import FRACTION_BITS, MaskingPlan
 from wardround.common.study.plans.strategy import plan_of
@@ -30,7 +35,8 @@ from wardround.common.study.study import Study
 Whole = NDArray[np.int64]
 _FACTS = ("weight", "examinations", "steps", "loss", "divisor")  # before the metrics
 _FRACTION = float(2**FRACTION_BITS)
-_LIMB_BITS, _LIMBS = 16, 4  # of a count in narrow words: 64 bits
+# Of a count in narrow words, 64 bits: how many of them lie in each word, by the word's width.
+_LIMB_BITS = {16: 4, 32: 16, 64: 64}
 # From the name of a tensor, and its change as numbers, to whole numbers of the grid with noise.
 Noised = Callable[[str, NDArray[np.float64]], Whole]
 
@@ -113,6 +119,20 @@ class VectorLayout:
         metrics = _added_up(study) if study.privacy.mode == "none" else ()
         return cls(study, plan, named, changed, beside, metrics)
 
+    @classmethod
+    def of_measurement(cls, study: Study, plan: MaskingPlan) -> "VectorLayout":
+        """Return the layout of what is measured of a model, and of nothing beside it.
+
+        It is one sum of all sites, also where the updates are in groups.
+        """
+        whole = replace(plan, groups=1, smallest_group=SMALLEST_ROSTER)
+        return cls(study, whole, (), frozenset(), (), _added_up(study))
+
+    @property
+    def _rule(self) -> Combination:
+        """How updates combine; what is measured is added up."""
+        return combination_of(self.study) if self.model else WeightedSum()
+
     @property
     def configuration(self) -> Configuration:
         """What all sites must do alike."""
@@ -123,7 +143,14 @@ class VectorLayout:
         rules = [sorted(self.trainable), plan.most_examinations, plan.clip_norm, FRACTION_BITS]
         said = json.dumps([parts, _FACTS, rules])
         layout = hashlib.sha256(said.encode()).digest()
-        return Configuration(self._length, plan.grid, layout, plan.smallest_roster)
+        return Configuration(
+            self._length,
+            plan.grid,
+            layout,
+            plan.smallest_roster,
+            plan.groups,
+            plan.smallest_group,
+        )
 
     @property
     def _length(self) -> int:
@@ -132,7 +159,11 @@ class VectorLayout:
 
     @property
     def _words_a_count(self) -> int:
-        return 1 if self.plan.grid.word_bits == 64 else _LIMBS
+        return 64 // self._limb_bits
+
+    @property
+    def _limb_bits(self) -> int:
+        return _LIMB_BITS[self.plan.grid.word_bits]
 
     def encode(
         self,
@@ -141,12 +172,15 @@ class VectorLayout:
         counted: Counted,
         auxiliary: Model | None = None,
         noised: Noised | None = None,
+        draw: np.random.Generator | None = None,
     ) -> Words:
         """Return ``(d,)`` words of a site.
 
         Args:
             auxiliary: What the update carries beside the model.
             noised: Codes the changes and adds a share of noise; None codes them as they are.
+            draw: Rounds a number up as often as it lies close to there, so that the sum is right
+                on average; None rounds to the nearest.
 
         Raises:
             MaskingError: A number is outside the range of the study.
@@ -155,21 +189,21 @@ class VectorLayout:
         changes = self._changes(trained, start)
         squared = sum(float(np.dot(c, c)) for name, c in changes.items() if name in self.trainable)
         shortened = _shortening(squared, self.plan.clip_norm)
-        rule = combination_of(self.study)
+        rule = self._rule
         site = SiteFacts(
             counted.weight, counted.steps, counted.received_loss, squared * shortened**2
         )
         part = rule.part(site)
         share = counted.weight / self.plan.most_examinations
         if noised is None:
-            numbers = list(self._numbers(changes, share, part.factor, shortened))
+            numbers = list(self._numbers(changes, share * part.factor, share, shortened, draw))
         else:
             numbers = [noised(name, change) for name, change in changes.items()]
         numbers += [self._control(spec, auxiliary or {}, share) for spec in self.auxiliary]
         divisor = round(part.divisor * 2**rule.fraction_bits)
         counts = np.concatenate(list(self._counts(counted, divisor)))
         if self._words_a_count > 1:
-            counts = _in_limbs(counts)
+            counts = _in_limbs(counts, self._limb_bits)
         return self.plan.grid.words_of(np.concatenate([*numbers, counts]))
 
     def decode(self, words: Words, start: Model, rate: float = 1.0) -> Decoded:
@@ -187,7 +221,7 @@ class VectorLayout:
         if counted.weight < 1:
             msg = "the sites of the sum have trained on no examinations: nothing has a weight."
             raise RunError(msg)
-        rule, place = combination_of(self.study), 0
+        rule, place = self._rule, 0
         moves = rule.multiplier(counted.weight, divisor / 2**rule.fraction_bits)
         model, auxiliary = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         for spec in self.model:
@@ -218,11 +252,16 @@ class VectorLayout:
     def _numbers(
         self,
         changes: Mapping[str, NDArray[np.float64]],
-        share: float,
         factor: float,
+        share: float,
         shortened: float,
+        draw: np.random.Generator | None,
     ) -> Iterator[Whole]:
-        """Yield the whole numbers of a site's changes, each times what it counts."""
+        """Yield the whole numbers of a site's changes, each times what it counts.
+
+        Args:
+            factor: Of what a gradient changes; the share is of everything else.
+        """
         grid, most = self.plan.grid, self.plan.most_examinations
         for spec in self.model:
             change = changes[spec.name]
@@ -230,8 +269,8 @@ class VectorLayout:
                 change = change * shortened
             if "float" in spec.dtype:
                 grid.require_inside(change)  # however little it weighs
-                own = factor if spec.name in self.trainable else 1.0
-                yield np.rint(change * (own * share / grid.step)).astype(np.int64)
+                own = factor if spec.name in self.trainable else share
+                yield _whole(change * (own / grid.step), draw)
             else:
                 yield np.rint(change).astype(np.int64) * round(share * most)
 
@@ -257,7 +296,7 @@ class VectorLayout:
     def _counted(self, sums: Whole) -> tuple[Counted, int]:
         counts = sums[_count(self.model) + _count(self.auxiliary) :]
         if self._words_a_count > 1:
-            counts = _of_limbs(counts)
+            counts = _of_limbs(counts, self._limb_bits)
         weight, examinations, steps, loss, divisor = (int(x) for x in counts[: len(_FACTS)])
         if not self.metrics:
             return Counted(weight, examinations, steps, loss / _FRACTION, None), divisor
@@ -272,6 +311,13 @@ class VectorLayout:
         return Counted(weight, examinations, steps, loss / _FRACTION, found), divisor
 
 
+def _whole(numbers: NDArray[np.float64], draw: np.random.Generator | None) -> Whole:
+    """Return numbers as whole ones: the nearest, or one of the two around, right on average."""
+    if draw is not None:
+        numbers = np.floor(numbers + draw.random(numbers.shape))
+    return np.rint(numbers).astype(np.int64)
+
+
 def _count(part: Schema) -> int:
     return sum(prod(spec.shape) for spec in part)
 
@@ -281,17 +327,17 @@ def _shortening(squared: float, limit: float | None) -> float:
     return 1.0 if limit is None else min(1.0, limit / max(math.sqrt(squared), 1e-300))
 
 
-def _in_limbs(counts: Whole) -> Whole:
-    """Return counts as four words of 16 bits each, of which many add up without overflow."""
-    shifts = np.arange(_LIMBS, dtype=np.uint64) * np.uint64(_LIMB_BITS)
-    limbs = counts.view(np.uint64)[:, None] >> shifts & np.uint64(2**_LIMB_BITS - 1)
+def _in_limbs(counts: Whole, bits: int) -> Whole:
+    """Return counts as words of so many bits each, of which many add up without overflow."""
+    shifts = np.arange(64 // bits, dtype=np.uint64) * np.uint64(bits)
+    limbs = counts.view(np.uint64)[:, None] >> shifts & np.uint64(2**bits - 1)
     return limbs.astype(np.int64).ravel()
 
 
-def _of_limbs(sums: Whole) -> Whole:
+def _of_limbs(sums: Whole, bits: int) -> Whole:
     """Return the sums of counts from the sums of their words."""
-    shifts = np.arange(_LIMBS, dtype=np.uint64) * np.uint64(_LIMB_BITS)
-    parts = sums.view(np.uint64).reshape(-1, _LIMBS) << shifts
+    shifts = np.arange(64 // bits, dtype=np.uint64) * np.uint64(bits)
+    parts = sums.view(np.uint64).reshape(-1, 64 // bits) << shifts
     whole: Whole = parts.sum(axis=1, dtype=np.uint64).view(np.int64)
     return whole
 

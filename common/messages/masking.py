@@ -21,7 +21,8 @@ ASKED = (SHARE, MASK, AGREE, UNMASK, END)
 _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
 RECORD, VECTOR = "masking", "masked"
 WORDS = "words"
-_UNSIGNED = {torch.int32: "<u4", torch.int64: "<u8"}
+_UNSIGNED = {torch.int16: "<u2", torch.int32: "<u4", torch.int64: "<u8"}
+_SIGNED = {2: np.int16, 4: np.int32, 8: np.int64}
 _LONGEST = 2**24  # bytes of a message beside the vector
 
 
@@ -31,6 +32,7 @@ class StageAsked:
 
     Attributes:
         given: What the stage passes on of the other sites.
+        measures: Whether it is of a measurement, and not of a round.
     """
 
     digest: str
@@ -39,6 +41,7 @@ class StageAsked:
     attempt: int
     stage: str
     given: bytes
+    measures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ def pack_asked(asked: StageAsked) -> RecordDict:
                     "attempt": asked.attempt,
                     "stage": asked.stage,
                     "given": asked.given,
+                    "measures": asked.measures,
                 }
             )
         }
@@ -94,6 +98,7 @@ def unpack_asked(content: RecordDict) -> StageAsked:
             fields.whole("attempt"),
             stage,
             given,
+            fields.flag("measures"),
         )
     except FieldError as error:
         msg = f"the server's question cannot be read ({error}): update wardround."
@@ -115,8 +120,7 @@ def pack_said(said: StageSaid, about: Instruction | StageAsked) -> RecordDict:
     )
     content = RecordDict({RECORD: record})
     if said.words is not None:  # the same bits, of a type that a model may hold
-        signed = np.int64 if said.words.itemsize == 8 else np.int32
-        words = torch.from_numpy(said.words.view(signed))
+        words = torch.from_numpy(said.words.view(_SIGNED[said.words.itemsize]))
         content[VECTOR] = to_array_record({WORDS: words})
     return content
 
@@ -144,7 +148,7 @@ def unpack_said(content: RecordDict) -> StageSaid:
         return StageSaid(site, stage, signed)
     words = from_array_record(vector).get(WORDS)
     if words is None or words.dtype not in _UNSIGNED or words.dim() != 1:
-        msg = "the masked vector is no list of words of 32 or 64 bits."
+        msg = "the masked vector is no list of words of 16, 32 or 64 bits."
         raise RunError(msg)
     return StageSaid(site, stage, signed, words.numpy().view(_UNSIGNED[words.dtype]))
 

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from flwr.app import RecordDict
@@ -14,7 +15,7 @@ from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
-from wardround.common.metrics.sums import summarise
+from wardround.common.metrics.sums import merge, summarise
 from wardround.common.parameters.schema import Parameters
 from wardround.common.runtime.fields import plain
 from wardround.common.study.plans.patient_privacy import is_measured
@@ -278,10 +279,12 @@ class RoundLoop:
         """Have some sites train and mask the round's model, and take their sum in."""
         sent, beside = self._strategy.model(), self._strategy.auxiliary()
         found = masks.sum_up(cohort, before, sent, beside, post, results)
-        if found is None:
+        if not found:
             return
-        self._strategy.accumulate(found.update)
-        results.masked = found.counted.metrics
+        for one in found:
+            self._strategy.accumulate(one.update)
+        told = [one.counted.metrics for one in found if one.counted.metrics is not None]
+        results.masked = reduce(merge, told) if told else None
         if self._lineage is not None:
             for _ in results.sites:  # a site signs its masked vector, and no update
                 self._lineage.count(None)
@@ -297,6 +300,15 @@ class RoundLoop:
         model = mean or dict(self._store.model(number))
         instruction = Instruction(progress.digest, progress.run, number, model)
         told, deadlines = self._told_apart(progress), self._deadlines
+        if self._masks is not None:
+            post = Post(
+                self._exchange,
+                deadlines.deadline_seconds,
+                lambda attempt: pack_instruction(replace(instruction, attempt=attempt)),
+                told,
+                self._miss_in(number),
+            )
+            return self._masks.measure(self._nodes, progress, model, post)
         measured = measure_model(self._grid, self._study, self._nodes, instruction, told, deadlines)
         for site, is_stuck in measured.missing.items():
             self._participation.miss(site, number, is_stuck)
@@ -374,8 +386,10 @@ class RoundLoop:
         number = progress.round
         self._nodes = self._participation.of_round(number + 1)
         leaves = what_leaves(self._study)
-        is_told = not leaves.noised_metrics or is_measured(self._study, "validation")
-        measured = self._measure(progress) if is_told and not leaves.masked else Measured()
+        is_told = not leaves.noised_metrics or (
+            is_measured(self._study, "validation") and not leaves.masked
+        )
+        measured = self._measure(progress) if is_told else Measured()
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
         if self._masks is not None:

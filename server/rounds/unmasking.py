@@ -15,9 +15,9 @@ from pathlib import Path
 
 from flwr.app import RecordDict
 
-from wardround.common.errors import RunError
+from wardround.common.errors import RunError, WardroundError
 from wardround.common.files.atomic import replace_file
-from wardround.common.messages.instructions import TRAIN
+from wardround.common.messages.instructions import EVALUATE, TRAIN
 from wardround.common.messages.masked_vector import VectorLayout
 from wardround.common.messages.masking import (
     ADVERTISE,
@@ -32,26 +32,29 @@ from wardround.common.messages.masking import (
     pack_asked,
     unpack_said,
 )
+from wardround.common.metrics.sums import summarise
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import Model, schema
-from wardround.common.privacy.secure_aggregation.context import Context
-from wardround.common.privacy.secure_aggregation.masks import Words
+from wardround.common.privacy.secure_aggregation.context import MOST_ATTEMPTS, Context
 from wardround.common.privacy.secure_aggregation.messages import Identities
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
-from wardround.common.privacy.secure_aggregation.server import ServerRound, Stage
+from wardround.common.privacy.secure_aggregation.server import GroupSum, ServerRound, Stage
 from wardround.common.runtime.fields import plain
 from wardround.common.study.plans.masking import plan_masking
+from wardround.common.study.plans.strategy import fewest_sites, plan_of
 from wardround.common.study.study import Study
+from wardround.server.checkpoints.history import Measurement
+from wardround.server.checkpoints.lost_sites import ALL_SITES as LOST
 from wardround.server.checkpoints.store import Progress
+from wardround.server.rounds.evaluation import ALL_SITES, Measured
 from wardround.server.rounds.updates import RoundResults
 from wardround.server.sites.exchange import Exchange, Node, Post, Reply, to_all
 from wardround.server.sites.intake import RefusedReplyError, taking_in
-from wardround.server.strategies.aggregation.masked_sum import MaskedSum, decode_sum
+from wardround.server.strategies.aggregation.masked_sum import MaskedSum, decode_sum, of_group
 
 logger = logging.getLogger(__name__)
-MOST_ATTEMPTS = 3  # at a round of which nothing was masked
 _FAREWELL_SECONDS = 20.0
-ATTEMPT_FILE = "attempt.json"
+ATTEMPT_FILE, MEASURED_ATTEMPT_FILE = "attempt.json", "measured-attempt.json"
 _REFUSED_BY_MASKING = "masking"  # how a site calls its refusals of secure aggregation
 
 
@@ -78,7 +81,8 @@ class MaskedRounds:
             )
             raise RunError(msg)
         self._study, self._plan, self._identities = study, plan, identities
-        self._attempt_file, self._trainable = folder / ATTEMPT_FILE, trainable
+        self._fewest_groups = fewest_sites(plan_of(study)) if plan.groups > 1 else 1
+        self._folder, self._trainable = folder, trainable
 
     def sum_up(
         self,
@@ -88,8 +92,8 @@ class MaskedRounds:
         beside: Model,
         post: Post,
         results: RoundResults,
-    ) -> MaskedSum | None:
-        """Have the sites train, and return their sum; the results know who is in it.
+    ) -> tuple[MaskedSum, ...]:
+        """Have the sites train, and return their sum, or each group's; the results know who is in.
 
         Args:
             progress: The commit that the round starts from.
@@ -97,41 +101,100 @@ class MaskedRounds:
             beside: What they are sent with it, e.g. a control variate.
 
         Returns:
-            None where too few sites stayed: the round is lost, and nothing of it was revealed.
+            None at all where too few sites stayed: the round is lost, and nothing was revealed.
 
         Raises:
             RunError: Too few sites trained.
         """
         layout = VectorLayout.of(self._study, self._plan, schema(sent), self._trainable)
-        context = Context(
-            progress.digest,
-            progress.run,
-            results.number,
-            self._attempt_of(results.number),
-            layout.configuration.digest,
-            bytes.fromhex(digest({**sent, **beside})),
-        )
+        about = _About(progress, results.number, layout, {**sent, **beside})
+        sums = self._sums(nodes, about, post, results)
+        found = self._decoded(sums, layout, sent, progress.run, results) if sums else ()
+        for one in sums:
+            for name in one.sites:
+                results.count_masked(name, one.words.nbytes)
+        return found
+
+    def measure(
+        self, nodes: Sequence[Node], progress: Progress, model: Model, post: Post
+    ) -> Measured:
+        """Have the sites measure a model on their validation patients, and return it of all.
+
+        Args:
+            progress: The commit that the model is of.
+            post: Asks the sites to evaluate.
+        """
+        layout = VectorLayout.of_measurement(self._study, self._plan)
+        results = RoundResults(progress.round + 1)
+        about = _About(progress, results.number, layout, model, measures=True)
+        values: tuple[Measurement, ...] = ()
+        try:
+            for one in self._sums(nodes, about, post, results):
+                metrics = layout.decode(one.words, {}).counted.metrics
+                if metrics is not None:
+                    said = summarise(metrics, self._study)
+                    values = (Measurement(ALL_SITES, "validation", said),)
+        except WardroundError as error:  # too few answered, or what they said cannot be true
+            results.refuse(LOST, plain(error))
+        refusals = tuple(replace(one, asked="validation") for one in results.refusals)
+        return Measured(values, refusals)
+
+    def _sums(
+        self, nodes: Sequence[Node], about: "_About", post: Post, results: RoundResults
+    ) -> tuple[GroupSum, ...]:
+        """Return the sums of a round or a measurement, after another attempt where that helps.
+
+        Raises:
+            RunError: Too few sites trained.
+        """
+        configuration, number = about.layout.configuration, about.number
+        attempt = self._attempt_of(number, about.measures)
+        context = about.context(configuration.digest, attempt)
+        fewest = self._fewest_groups if configuration.groups > 1 else 1
         while True:
-            server = ServerRound(context, layout.configuration, self._identities)
-            stages = _Stages(context, server, post, results)
+            server = ServerRound(context, configuration, self._identities, fewest)
+            stages = _Stages(context, server, post, results, about.measures)
             try:
-                words = stages.run(nodes)
-                count = len(server.survivors)
-                found = decode_sum(words, layout, sent, progress.run, results.number, count)
+                sums = stages.run(nodes)
             except MaskingError as error:
                 why = plain(error)
             else:
-                for name in server.survivors:
-                    results.count_masked(name, words.nbytes)
-                return found
-            if server.stage is Stage.ADVERTISE and not stages.refused_by_masking:
+                _say_whose_group_is_small(results, server, sums)
+                return sums
+            is_first = server.stage is Stage.ADVERTISE and not about.measures
+            if is_first and not stages.refused_by_masking:
                 _say_who_did_not_train(results, why)
             if server.stage is not Stage.SHARE or context.attempt + 1 >= MOST_ATTEMPTS:
                 results.lose(f"no sum: {why} Nothing of any site was revealed.")
-                return None
+                return ()
             context = replace(context, attempt=context.attempt + 1)
-            logger.warning("round %d is tried again: %s", results.number, why)
-            self._note_attempt(results.number, context.attempt)
+            logger.warning("round %d is tried again: %s", number, why)
+            self._note_attempt(number, context.attempt, about.measures)
+
+    def _decoded(
+        self,
+        sums: Sequence[GroupSum],
+        layout: VectorLayout,
+        sent: Model,
+        run: str,
+        results: RoundResults,
+    ) -> tuple[MaskedSum, ...]:
+        """Return what each sum says; a group that has trained on nothing is left out.
+
+        Raises:
+            RunError: Nobody has trained on anything.
+        """
+        found, why = [], ""
+        for number, one in enumerate(sums, 1):
+            try:
+                said = decode_sum(one.words, layout, sent, run, results.number, len(one.sites))
+            except RunError as error:
+                why = str(error)
+                continue
+            found.append(of_group(said, number) if self._plan.groups > 1 else said)
+        if not found:
+            raise RunError(why)
+        return tuple(found)
 
     def end(self, nodes: Sequence[Node], progress: Progress, exchange: Exchange) -> None:
         """Tell the sites that the run is over, so that they erase the secrets of its last round.
@@ -145,20 +208,62 @@ class MaskedRounds:
             if reply.content is None:
                 logger.info("site=%s did not hear the end of its masks", reply.node.site)
 
-    def _attempt_of(self, number: int) -> int:
+    def _attempt_of(self, number: int, measures: bool) -> int:
         """Return the attempt that a round was at when this process, or one before it, died."""
+        place = self._place_of_attempt(measures)
         try:
-            said = json.loads(self._attempt_file.read_bytes())
+            said = json.loads(place.read_bytes())
             return int(said["attempt"]) if said["round"] == number else 0
         except FileNotFoundError:
             return 0
         except (OSError, ValueError, TypeError, KeyError) as error:
-            msg = f"{self._attempt_file} cannot be read ({type(error).__name__}): remove it."
+            msg = f"{place} cannot be read ({type(error).__name__}): remove it."
             raise RunError(msg) from None
 
-    def _note_attempt(self, number: int, attempt: int) -> None:
+    def _note_attempt(self, number: int, attempt: int, measures: bool) -> None:
         """Write down an attempt before anybody is asked for it."""
-        replace_file(self._attempt_file, json.dumps({"round": number, "attempt": attempt}))
+        said = json.dumps({"round": number, "attempt": attempt})
+        replace_file(self._place_of_attempt(measures), said)
+
+    def _place_of_attempt(self, measures: bool) -> Path:
+        return self._folder / (MEASURED_ATTEMPT_FILE if measures else ATTEMPT_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What sites add up.
+
+    Attributes:
+        number: Of the round, or of the one after the model that is measured.
+        sent: What they are sent.
+    """
+
+    progress: Progress
+    number: int
+    layout: VectorLayout
+    sent: Model
+    measures: bool = False
+
+    def context(self, configuration: bytes, attempt: int) -> Context:
+        """Return what every key and signature is about."""
+        return Context(
+            self.progress.digest,
+            self.progress.run,
+            self.number,
+            attempt,
+            configuration,
+            bytes.fromhex(digest(self.sent)),
+        )
+
+
+def _say_whose_group_is_small(
+    results: RoundResults, server: ServerRound, sums: Sequence[GroupSum]
+) -> None:
+    """Note whose masked update counts for nothing since too few of its group were left."""
+    summed = {name for one in sums for name in one.sites}
+    for name in server.survivors:
+        if name not in summed:
+            results.refuse(name, "too few of its group were left: nothing was told of their sum.")
 
 
 def _say_who_did_not_train(results: RoundResults, why: str) -> None:
@@ -186,18 +291,24 @@ class _Stages:
     server: ServerRound
     post: Post
     results: RoundResults
+    measures: bool = False
     refused_by_masking: bool = False
 
-    def run(self, nodes: Sequence[Node]) -> Words:
-        """Return the words of the sum.
+    def run(self, nodes: Sequence[Node]) -> tuple[GroupSum, ...]:
+        """Return the sum, or that of each group.
 
         Raises:
             MaskingError: Too few sites are left.
         """
-        server, post, name = self.server, self.post, f"round {self.results.number}"
+        server, post = self.server, self.post
         instruction = partial(post.instruction, self.context.attempt)
         trained = post.exchange.ask(
-            nodes, TRAIN, instruction, name, post.deadline_seconds, post.addressed
+            nodes,
+            EVALUATE if self.measures else TRAIN,
+            instruction,
+            self._name,
+            post.deadline_seconds,
+            post.addressed,
         )
         there = self._take(trained, ADVERTISE, lambda said: server.take_advertisement(said.signed))
         roster = server.close_roster()
@@ -209,6 +320,11 @@ class _Stages:
         agreed = server.close_agreements()
         self._ask(there, UNMASK, agreed, lambda said: server.take_unmasking(said.signed))
         return server.unmask()
+
+    @property
+    def _name(self) -> str:
+        kind = "measurement" if self.measures else "round"
+        return f"{kind} {self.results.number}"
 
     def _add(self, said: StageSaid) -> None:
         if said.words is None:
@@ -228,7 +344,15 @@ class _Stages:
 
         def asked(given: bytes) -> RecordDict:
             return pack_asked(
-                StageAsked(about.study, about.run, about.round, about.attempt, stage, given)
+                StageAsked(
+                    about.study,
+                    about.run,
+                    about.round,
+                    about.attempt,
+                    stage,
+                    given,
+                    self.measures,
+                )
             )
 
         def own(content: RecordDict, node: Node) -> RecordDict:
@@ -239,7 +363,7 @@ class _Stages:
             nodes,
             MASKING,
             lambda: asked(common),
-            f"round {about.round}, {stage}",
+            f"{self._name}, {stage}",
             self.post.deadline_seconds,
             to_all if isinstance(given, bytes) else own,
         )

@@ -138,7 +138,9 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
         examinations: How many training examinations each site has.
     """
     plan = plan_of(study)
-    if study.federation.secure_aggregation:  # what comes is combined: the mean of one is itself
+    federation = study.federation
+    if federation.secure_aggregation and federation.masks.groups == 1:
+        # What comes is combined: the mean of one is itself.
         plan = replace(plan, aggregation="mean")
     if plan.aggregation.startswith(FLOWER):
         from wardround.server.strategies.flower_strategy import StockStrategy

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wardround.common.errors import InputError
-from wardround.simulations.run_files.attack_findings import Finding, Findings
+from wardround.simulations.run_files.attack_findings import AuditFinding, Finding, Findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,17 @@ def _print(findings: Findings, report: Path) -> None:
     if findings.audit is not None:
         audit = findings.audit
         console.print(
-            f"Planted patients: epsilon is at least {audit.proven:.2f} "
+            f"Planted patients{_of_the_sum(audit)}: epsilon is at least {audit.proven:.2f} "
             f"({audit.confidence:.0%} confidence); claimed {audit.claimed:.2f}.",
             markup=False,
         )
     warning = "An attack that fails proves nothing: others may know more, or try longer."
     console.print(warning, markup=False)
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
+
+
+def _of_the_sum(audit: AuditFinding) -> str:
+    return f", in the masked sum of {audit.shares} hospitals" if audit.shares else ""
 
 
 def _cells(row: Finding) -> tuple[str, ...]:

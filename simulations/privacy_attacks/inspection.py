@@ -12,6 +12,7 @@ from torch import Tensor
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.common.privacy.secure_random import Randomness
+from wardround.common.study.plans.distributed_noise import plan_shares
 from wardround.simulations.experiment.testing.samples import as_picture
 from wardround.simulations.privacy_attacks import analytic
 from wardround.simulations.privacy_attacks.canary_audit import audit_plan
@@ -37,6 +38,7 @@ from wardround.simulations.privacy_attacks.observation import (
     observe_plainly,
     observe_protected,
 )
+from wardround.simulations.privacy_attacks.sum_audit import audit_sum
 from wardround.simulations.privacy_attacks.target import Target
 from wardround.simulations.run_files.attack_findings import (
     AttackPictures,
@@ -198,7 +200,13 @@ def _audit(target: Target, effort: Effort) -> AuditFinding | None:
     if target.plan is None:
         return None
     started = time.perf_counter()
-    audit = audit_plan(target.plan, effort.seed, effort.canaries)
+    shares = plan_shares(target.study)
+    if (
+        shares is not None and shares.unit == "patient"
+    ):  # one hospital's share alone promises nothing: the sum does
+        audit = audit_sum(shares, effort.seed, effort.canaries)
+    else:
+        audit = audit_plan(target.plan, effort.seed, effort.canaries)
     return AuditFinding(
         claimed=audit.claimed,
         proven=audit.bound.epsilon,
@@ -208,6 +216,7 @@ def _audit(target: Target, effort: Effort) -> AuditFinding | None:
         guesses=audit.bound.guesses,
         correct=audit.bound.correct,
         seconds=time.perf_counter() - started,
+        shares=0 if shares is None or shares.unit != "patient" else shares.honest,
     )
 
 

@@ -15,6 +15,7 @@ from wardround.client.training.losses.registry import build_loss
 from wardround.common.errors import InputError, StudyError, known_names
 from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import with_changes
+from wardround.common.study.plans.masking import smallest_sum
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.sections.privacy import PrivacySection
@@ -93,10 +94,12 @@ def _of_others(folder: Path, study: Study) -> tuple[Batch, ...]:
     """Return the patients of a round's other sites: of each as many as a step expects."""
     count = study.privacy.expected_patients or study.training.batch_size
     found: list[Batch] = []
-    for other in sorted(folder.parent.glob("*/site.toml")):
-        if other.parent != folder:
-            cohort = open_cohorts(open_site(other.parent), study).train
-            found += [cohort.case(index) for index in range(min(count, len(cohort)))]
+    others = [one for one in sorted(folder.parent.glob("*/site.toml")) if one.parent != folder]
+    if study.federation.masks.groups > 1:  # a site hides in its group alone
+        others = others[: smallest_sum(study) - 1]
+    for other in others:
+        cohort = open_cohorts(open_site(other.parent), study).train
+        found += [cohort.case(index) for index in range(min(count, len(cohort)))]
     return tuple(found)
 
 

@@ -56,6 +56,8 @@ class AuditFinding:
         claimed: Epsilon by accounting.
         proven: Epsilon that was lost at least.
         confidence: Of that bound.
+        shares: Of how many hospitals' shares of noise the sum was that was audited; 0 where it was
+            one hospital's update.
     """
 
     claimed: float
@@ -66,6 +68,7 @@ class AuditFinding:
     guesses: int
     correct: int
     seconds: float
+    shares: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,13 @@ def _masked(study: Study, chance: Random) -> Study:
         "federation.masks.clip_norm": chance.choice((None, 1.0)),
         "federation.masks.word_bits": 32 if study.federation.aggregation == "mean" else 64,
     }
+    if study.federation.aggregation in ROBUST:
+        changes |= {
+            "federation.masks.groups": 3,
+            "federation.minimum_sites": 9,
+            "federation.options.assumed_hostile": 0,
+            "simulation.sites": 9,
+        }
     try:
         masked = with_changes(study, changes)
         require_simulation(masked)

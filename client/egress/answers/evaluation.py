@@ -30,7 +30,7 @@ def answer_evaluation(
 
     Raises:
         PolicyError: The policy does not.
-        DeniedError: What is measured leaves in a masked sum alone.
+        DeniedError: Under masks, what is asked leaves in no sum; :func:`answer_masked_evaluation`.
         GuardError: The evaluation is not what the study implies.
     """
     agreed, event = agree(way_out, session, instruction), event_of("evaluation", instruction)
@@ -38,8 +38,9 @@ def answer_evaluation(
     drop_counted(session, instruction)
     is_shown = policy.simulated and instruction.split == "test"
     if what_leaves(study).masked and not is_shown:
-        msg = "what is measured leaves in a sum of all sites alone, within a masked round."
-        raise DeniedError(msg, (EVALUATION_RULE,), study.digest)
+        from wardround.client.egress.answers.masked import answer_masked_evaluation
+
+        return answer_masked_evaluation(way_out, session, instruction, agreed)
     if what_leaves(study).noised_metrics and not is_shown:
         return way_out.write_down(_answer_privately(way_out, session, instruction, agreed), event)
     count_evaluation(way_out.site.folder, study.digest, policy, date.today())

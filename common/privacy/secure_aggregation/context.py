@@ -12,6 +12,7 @@ from wardround.common.privacy.secure_aggregation.refusals import Refusal, refuse
 HASH_BYTES = 32
 SMALLEST_ROSTER = 3  # of two, each learns the other's from the sum
 MOST_ROUNDS, MOST_SITES = 2**31, 1024
+MOST_ATTEMPTS = 3  # at a round of which nothing was masked
 _STUDY, _RUN = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 
 
@@ -33,18 +34,23 @@ class Configuration:
         grid: Which whole numbers stand for which numbers.
         layout: SHA-256 of what stands where in the vector.
         smallest_roster: With fewer sites nothing is masked, at least 3.
+        groups: How many sums a round has, each of the sites of one group; mostly one.
+        smallest_group: Of a group with fewer sites nothing is unmasked, at least 3.
     """
 
     length: int
     grid: Grid
     layout: bytes
     smallest_roster: int = SMALLEST_ROSTER
+    groups: int = 1
+    smallest_group: int = SMALLEST_ROSTER
 
     @property
     def digest(self) -> bytes:
         """SHA-256 of all of it."""
         writer = self.grid.write(Writer().whole(self.length)).data(self.layout)
-        return hashlib.sha256(writer.whole(self.smallest_roster).done()).digest()
+        writer.whole(self.smallest_roster).whole(self.groups).whole(self.smallest_group)
+        return hashlib.sha256(writer.done()).digest()
 
 
 @dataclass(frozen=True, slots=True)

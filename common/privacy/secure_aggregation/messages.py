@@ -51,6 +51,7 @@ class Advertisement:
         mask_key: X25519, for the masks that cancel between two sites.
         channel_key: X25519, for the shares that a site sends to another.
         seed_hash: SHA-256 of the seed of the site's own mask, so that it cannot be shared wrongly.
+        coin_hash: SHA-256 of its coin, of which groups are drawn, told before anybody's coin is.
     """
 
     KIND: ClassVar[str] = "advertisement"
@@ -59,18 +60,20 @@ class Advertisement:
     mask_key: bytes
     channel_key: bytes
     seed_hash: bytes
+    coin_hash: bytes
 
     def body(self) -> bytes:
         """Return what is signed."""
         writer = self.context.write(Writer()).text(self.site)
-        return writer.data(self.mask_key).data(self.channel_key).data(self.seed_hash).done()
+        writer.data(self.mask_key).data(self.channel_key).data(self.seed_hash)
+        return writer.data(self.coin_hash).done()
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         """Read what was signed."""
         context, site = Context.read(reader), reader.text()
         keys = reader.exactly(KEY_BYTES), reader.exactly(KEY_BYTES)
-        return cls(context, site, *keys, reader.exactly(HASH_BYTES))
+        return cls(context, site, *keys, reader.exactly(HASH_BYTES), reader.exactly(HASH_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +83,28 @@ class SealedShares:
     Attributes:
         roster: Its hash.
         sealed: For each other site of the roster.
+        coin: The site's part in the drawing of groups; empty where there are none.
     """
 
     KIND: ClassVar[str] = "shares"
     roster: bytes
     site: str
     sealed: tuple[tuple[str, bytes], ...]
+    coin: bytes = b""
 
     def body(self) -> bytes:
         """Return what is signed."""
         writer = Writer().data(self.roster).text(self.site).whole(len(self.sealed))
         for name, sealed in self.sealed:
             writer.text(name).data(sealed)
-        return writer.done()
+        return writer.data(self.coin).done()
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         """Read what was signed."""
         roster, site, count = reader.exactly(HASH_BYTES), reader.text(), reader.whole(MOST_SITES)
         sealed = tuple((reader.text(), reader.exactly(SEALED_BYTES)) for _ in range(count))
-        return cls(roster, site, sealed)
+        return cls(roster, site, sealed, reader.data(KEY_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,11 +262,20 @@ def read_list(given: bytes, longest: int = 2_000) -> tuple[bytes, ...]:
     return found
 
 
-def write_delivery(shares: tuple[tuple[str, bytes], ...]) -> bytes:
-    """Return the sealed shares that a server passes on to one site, by their senders."""
+def write_delivery(
+    shares: tuple[tuple[str, bytes], ...], coins: Mapping[str, bytes] | None = None
+) -> bytes:
+    """Return the sealed shares that a server passes on to one site, by their senders.
+
+    Args:
+        coins: Of all sites, where they are in groups.
+    """
     writer = Writer().whole(len(shares))
     for sender, sealed in shares:
         writer.text(sender).data(sealed)
+    writer.whole(len(coins or {}))
+    for site, coin in sorted((coins or {}).items()):
+        writer.text(site).data(coin)
     return writer.done()
 
 
@@ -271,11 +285,26 @@ def read_delivery(given: bytes) -> tuple[tuple[str, bytes], ...]:
     Raises:
         MaskingError: It cannot be read.
     """
+    return _delivery(given)[0]
+
+
+def read_coins(given: bytes) -> dict[str, bytes]:
+    """Return the coins of a delivery, by their sites.
+
+    Raises:
+        MaskingError: It cannot be read.
+    """
+    return dict(_delivery(given)[1])
+
+
+def _delivery(given: bytes) -> tuple[tuple[tuple[str, bytes], ...], tuple[tuple[str, bytes], ...]]:
     reader = Reader(given)
     count = reader.whole(MOST_SITES)
     found = tuple((reader.text(), reader.exactly(SEALED_BYTES)) for _ in range(count))
+    count = reader.whole(MOST_SITES)
+    coins = tuple((reader.text(), reader.exactly(KEY_BYTES)) for _ in range(count))
     reader.end()
-    return found
+    return found, coins
 
 
 def _shares(reader: Reader) -> tuple[tuple[str, bytes], ...]:

@@ -1,6 +1,7 @@
 """A roster: who takes part in one masking, with which keys, and how many must stay to the end."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wardround.common.privacy.secure_aggregation.canonical import Reader, Writer
@@ -87,6 +88,31 @@ class Roster:
         if site not in self.names:
             refuse(Refusal.UNKNOWN_SITE, f"{site!r:.80} is not of the roster")
         return self.members[self.names.index(site)]
+
+    def groups(self, coins: Mapping[str, bytes], count: int) -> tuple[tuple[str, ...], ...]:
+        """Return the groups of a round, whose sizes differ by one at most.
+
+        They follow from the coins of all sites, each of which was signed by its hash before anybody
+        told one: nobody can choose them. Who could leave a coin out could choose among groupings,
+        so none may be missing.
+
+        Args:
+            coins: By site; not read where there is one group.
+
+        Raises:
+            MaskingError: A coin is missing, or another than the one that its site has signed.
+        """
+        if count == 1:
+            return (self.names,)
+        writer = Writer().text("groups").data(self.digest)
+        for member in self.members:
+            coin = coins.get(member.site, b"")
+            if hashlib.sha256(coin).digest() != member.coin_hash:
+                refuse(Refusal.FALSE_COIN, f"the coin of {member.site} is missing, or is another")
+            writer.data(coin)
+        seed = hashlib.sha256(writer.done()).digest()
+        order = sorted(self.names, key=lambda name: hashlib.sha256(seed + name.encode()).digest())
+        return tuple(tuple(sorted(order[first::count])) for first in range(count))
 
     def require_sound(self, context: Context, smallest: int, most: int) -> None:
         """Check all that holds of a roster whoever looks at it.

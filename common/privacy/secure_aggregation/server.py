@@ -6,6 +6,7 @@ it. What it checks itself is what a site could spoil: signatures, sizes, and sha
 
 import hashlib
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -46,6 +47,19 @@ class Stage(StrEnum):
     DONE = "done"
 
 
+@dataclass(frozen=True, slots=True)
+class GroupSum:
+    """The sum of one group, which is all sites where there are no groups.
+
+    Attributes:
+        sites: Whose vectors are in it.
+        words: ``(d,)``.
+    """
+
+    sites: tuple[str, ...]
+    words: Words
+
+
 class _OfARoster(Protocol):
     @property
     def roster(self) -> bytes:
@@ -65,11 +79,17 @@ class ServerRound:
         context: With the model that the server has sent.
         configuration: Says how long a vector is, and its words.
         identities: The keys of the sites that may take part.
+        fewest_groups: With fewer that are large enough nothing is unmasked.
     """
 
     def __init__(
-        self, context: Context, configuration: Configuration, identities: Identities
+        self,
+        context: Context,
+        configuration: Configuration,
+        identities: Identities,
+        fewest_groups: int = 1,
     ) -> None:
+        self._fewest_groups = fewest_groups
         self._context = context
         self._configuration = configuration
         self._identities = identities
@@ -80,7 +100,10 @@ class ServerRound:
         self._agreements: dict[str, bytes] = {}
         self._told: dict[str, Unmasking] = {}
         word = WORD_TYPES[configuration.grid.word_bits]
-        self._sum: Words = np.zeros(configuration.length, dtype=word)
+        self._sums: list[Words] = [
+            np.zeros(configuration.length, dtype=word) for _ in range(configuration.groups)
+        ]
+        self._groups: tuple[tuple[str, ...], ...] = ()
         self._roster: Roster | None = None
 
     @property
@@ -120,6 +143,7 @@ class ServerRound:
         threshold = least_threshold(len(self._advertised))
         roster = Roster.of(threshold, tuple(self._advertised.values()), self._identities)
         grid, smallest = self._configuration.grid, self._configuration.smallest_roster
+        smallest = max(smallest, self._configuration.groups * self._configuration.smallest_group)
         roster.require_sound(self._context, smallest, grid.most_sites)
         self._roster, self.stage = roster, Stage.SHARE
         return roster.to_bytes()
@@ -143,16 +167,22 @@ class ServerRound:
         """Return what each site that has sent shares gets of the others'.
 
         Raises:
-            MaskingError: Fewer than the threshold have sent any.
+            MaskingError: Fewer than the threshold have sent any; or, of sites in groups, not all.
         """
         roster = self._open(Stage.SHARE)
-        self._require_enough(roster, self._shares, Refusal.TOO_FEW_SENDERS, "have sent shares")
+        count, coins = self._configuration.groups, dict[str, bytes]()
+        needed = roster.threshold if count == 1 else len(roster.members)
+        what = Refusal.TOO_FEW_SENDERS, "have sent shares"
+        self._require_enough(roster, self._shares, *what, needed=needed)
+        if count > 1:
+            coins = {name: said.coin for name, said in self._shares.items()}
+        self._groups = roster.groups(coins, count)
         self.stage = Stage.MASK
         senders = sorted(self._shares)
         sealed = {name: dict(self._shares[name].sealed) for name in senders}
         return {
             receiver: write_delivery(
-                tuple((name, sealed[name][receiver]) for name in senders if name != receiver)
+                tuple((name, sealed[name][receiver]) for name in senders if name != receiver), coins
             )
             for receiver in senders
         }
@@ -169,23 +199,30 @@ class ServerRound:
         if notice.site not in self._shares:
             refuse(Refusal.OUT_OF_TURN, f"{notice.site} has sent no shares")
         _once(notice.site, self._notices)
-        if (vector.dtype, vector.shape) != (self._sum.dtype, self._sum.shape):
+        total = self._sums[self._group_of(notice.site)]
+        if (vector.dtype, vector.shape) != (total.dtype, total.shape):
             refuse(Refusal.MALFORMED, f"the vector of {notice.site} has another shape or word")
         if hashlib.sha256(vector.tobytes()).digest() != notice.vector:
             refuse(Refusal.FALSE_SIGNATURE, f"the vector of {notice.site} is not what it signed")
         if notice.senders != self._senders():
             refuse(Refusal.OTHER_ROSTER, f"{notice.site} has masked with other sites")
-        np.add(self._sum, vector, out=self._sum)
+        np.add(total, vector, out=total)
         self._notices[notice.site] = signed
 
     def close_masked(self) -> bytes:
         """Return the survivors' notices.
 
         Raises:
-            MaskingError: They are fewer than the threshold.
+            MaskingError: They are fewer than the threshold, or too few groups have enough of them.
         """
         roster = self._open(Stage.MASK)
         self._require_enough(roster, self._notices, Refusal.TOO_FEW_SURVIVORS, "have masked")
+        if len(self._summed()) < self._fewest_groups:
+            refuse(
+                Refusal.TOO_FEW_SURVIVORS,
+                f"{len(self._summed())} of {len(self._groups)} groups have enough sites left, and "
+                f"{self._fewest_groups} must",
+            )
         self.stage = Stage.AGREE
         return self._named()
 
@@ -230,21 +267,39 @@ class ServerRound:
         _once(said.site, self._told)
         self._told[said.site] = said
 
-    def unmask(self) -> Words:
-        """Return the ``(d,)`` words of the survivors' sum.
+    def unmask(self) -> tuple[GroupSum, ...]:
+        """Return the sum of each group that has enough survivors; mostly one, of all of them.
 
         Raises:
             MaskingError: Too few shares were told, or they are false.
         """
         roster = self._open(Stage.UNMASK)
         self._require_enough(roster, self._told, Refusal.TOO_FEW_AGREE, "have told shares")
-        shares = Shares(
-            {name: self._points(roster, name, of_seeds=True) for name in self._notices},
-            {name: self._points(roster, name, of_seeds=False) for name in self.dropped},
-        )
-        take_masks_away(self._sum, roster, self._senders(), shares)
+        found = []
+        for index in self._summed():
+            group, total = self._groups[index], self._sums[index]
+            there = tuple(name for name in self.survivors if name in group)
+            gone = [name for name in self.dropped if name in group]
+            shares = Shares(
+                {name: self._points(roster, name, of_seeds=True) for name in there},
+                {name: self._points(roster, name, of_seeds=False) for name in gone},
+            )
+            take_masks_away(total, roster, self._senders(), shares)
+            found.append(GroupSum(there, total))
         self.stage = Stage.DONE
-        return self._sum
+        return tuple(found)
+
+    def _group_of(self, site: str) -> int:
+        return next(index for index, group in enumerate(self._groups) if site in group)
+
+    def _summed(self) -> list[int]:
+        """Return the groups that have enough survivors for a sum."""
+        smallest = self._configuration.smallest_group
+        return [
+            index
+            for index, group in enumerate(self._groups)
+            if sum(name in self._notices for name in group) >= smallest
+        ]
 
     def _points(self, roster: Roster, about: str, of_seeds: bool) -> dict[int, bytes]:
         found = {}
@@ -282,13 +337,14 @@ class ServerRound:
 
     @staticmethod
     def _require_enough(
-        roster: Roster, there: Collection[str], refusal: Refusal, what: str
+        roster: Roster, there: Collection[str], refusal: Refusal, what: str, needed: int = 0
     ) -> None:
-        if len(there) < roster.threshold:
+        needed = needed or roster.threshold
+        if len(there) < needed:
             missing = ", ".join(name for name in roster.names if name not in there)
             refuse(
                 refusal,
-                f"{len(there)} of {len(roster.members)} sites {what} and {roster.threshold} must "
+                f"{len(there)} of {len(roster.members)} sites {what} and {needed} must "
                 f"(missing: {missing})",
             )
 

@@ -9,7 +9,11 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import replace
 
-from wardround.common.privacy.secure_aggregation.context import Configuration
+from wardround.common.privacy.secure_aggregation.context import (
+    MOST_ATTEMPTS,
+    SMALLEST_ROSTER,
+    Configuration,
+)
 from wardround.common.privacy.secure_aggregation.keys import open_sealed, seal
 from wardround.common.privacy.secure_aggregation.masks import Words
 from wardround.common.privacy.secure_aggregation.messages import (
@@ -19,6 +23,7 @@ from wardround.common.privacy.secure_aggregation.messages import (
     Unmasking,
     hash_of,
     hash_of_names,
+    read_coins,
     read_delivery,
     read_list,
     read_signed,
@@ -61,6 +66,8 @@ def share(
     if configuration.digest != state.context.configuration:
         refuse(Refusal.CHANGED_CONFIGURATION, "the configuration is not the advertised one")
     roster.require_sound(state.context, smallest, configuration.grid.most_sites)
+    if configuration.groups > 1:
+        _require_groups(state, roster, configuration)
     if roster.member(party.site) != state.advertisement(party):
         refuse(Refusal.SWAPPED_KEY, "the roster holds other keys of this site than its own")
     pairs = state.own_shares(roster)
@@ -70,8 +77,11 @@ def share(
             key = channel_key(roster, state.channel_secret, party.site, other, party.site)
             place = about(roster, party.site, other)
             sealed.append((other, seal(key, pairs[index], place)))
-    said = SealedShares(roster.digest, party.site, tuple(sealed))
-    return replace(state, roster=given), sign(said, party.key)
+    coin = state.coin if configuration.groups > 1 else b""
+    said = SealedShares(roster.digest, party.site, tuple(sealed), coin)
+    groups, smallest = configuration.groups, configuration.smallest_group
+    after = replace(state, roster=given, groups=groups, smallest_group=smallest)
+    return after, sign(said, party.key)
 
 
 def mask(
@@ -101,11 +111,12 @@ def mask(
     if not state.update and digest in masked_before:
         refuse(Refusal.SAME_UPDATE, "this very update was masked under another roster")
     senders = tuple(sorted([party.site, *_held(state, party, roster, given)]))
+    group = next(one for one in _groups(state, roster, given) if party.site in one)
     about_senders = hash_of_names(senders)
     masked = words.copy()
     add_own_mask(masked, roster, about_senders, state.self_seed, party.site)
     for other in senders:
-        if other != party.site:
+        if other != party.site and other in group:
             add_pair_mask(masked, roster, about_senders, state.mask_secret, party.site, other)
     vector = hashlib.sha256(masked.tobytes()).digest()
     notice = MaskedNotice(roster.digest, party.site, about_senders, vector)
@@ -151,17 +162,63 @@ def unmask(state: SiteRound, party: Party, given: bytes) -> tuple[SiteRound, byt
     agreed = hash_of(read_list(state.survivors))
     _require_agreed(party, roster, agreed, given)
     survivors = set(_survivors(state, party, roster, state.survivors))
+    groups = _groups(state, roster, state.delivered)
+    summed = names_summed(groups, survivors, state.smallest_group)
     seeds, keys = [], []
     for other, pair in _held(state, party, roster, state.delivered).items():
+        if other not in summed:
+            continue
         if other in survivors:
             seeds.append((other, pair[SHARE_BYTES:]))
         else:
             keys.append((other, pair[:SHARE_BYTES]))
     own = state.own_shares(roster)[roster.point(party.site) - 1]
-    if party.site in survivors:
+    if party.site in survivors & summed:
         seeds.append((party.site, own[SHARE_BYTES:]))
     said = Unmasking(roster.digest, party.site, agreed, tuple(seeds), tuple(keys))
     return replace(state, told=True), sign(said, party.key)
+
+
+def names_summed(
+    groups: Collection[tuple[str, ...]], survivors: Collection[str], smallest: int
+) -> set[str]:
+    """Return the sites of all groups that have enough survivors for a sum; none of the others."""
+    return {
+        name
+        for group in groups
+        if sum(one in survivors for one in group) >= smallest
+        for name in group
+    }
+
+
+def _require_groups(state: SiteRound, roster: Roster, configuration: Configuration) -> None:
+    """Check that groups would be large enough, and are not drawn until somebody likes them.
+
+    Raises:
+        MaskingError: They are not, or this attempt is one too many.
+    """
+    smallest = len(roster.members) // configuration.groups
+    if smallest < max(configuration.smallest_group, SMALLEST_ROSTER):
+        refuse(
+            Refusal.SMALL_GROUP,
+            f"{len(roster.members)} sites in {configuration.groups} groups are {smallest} in the "
+            f"smallest, and must be {configuration.smallest_group}",
+        )
+    if state.context.attempt >= MOST_ATTEMPTS:
+        refuse(
+            Refusal.TOO_MANY_DRAWS,
+            f"groups would be drawn for the {state.context.attempt + 1}th time in one round, and "
+            f"are at most {MOST_ATTEMPTS} times",
+        )
+
+
+def _groups(state: SiteRound, roster: Roster, given: bytes) -> tuple[tuple[str, ...], ...]:
+    """Return the groups that the coins of a delivery draw.
+
+    Raises:
+        MaskingError: One is missing or false.
+    """
+    return roster.groups(read_coins(given), state.groups)
 
 
 def _require_agreed(party: Party, roster: Roster, agreed: bytes, given: bytes) -> None:
@@ -211,10 +268,11 @@ def _held(state: SiteRound, party: Party, roster: Roster, given: bytes) -> dict[
             refuse(Refusal.FALSE_SHARE, "the shares of a site came twice, or are its own")
         key = channel_key(roster, state.channel_secret, sender, party.site, party.site)
         held[sender] = open_sealed(key, sealed, about(roster, sender, party.site))
-    if len(held) + 1 < roster.threshold:
+    needed = roster.threshold if state.groups == 1 else len(roster.members)
+    if len(held) + 1 < needed:
         refuse(
             Refusal.TOO_FEW_SENDERS,
-            f"{len(held) + 1} sites have sent shares, and {roster.threshold} must",
+            f"{len(held) + 1} sites have sent shares, and {needed} must",
         )
     return held
 

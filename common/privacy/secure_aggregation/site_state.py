@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from wardround.common.privacy.secure_aggregation.canonical import Reader, Writer
 from wardround.common.privacy.secure_aggregation.context import (
     HASH_BYTES,
+    MOST_SITES,
+    SMALLEST_ROSTER,
     Context,
     refuse_repeated,
 )
@@ -54,6 +56,8 @@ class SiteRound:
         update: SHA-256 of the words that were masked; empty before.
         survivors: The notices as they were agreed on; empty before.
         told: Whether shares were told.
+        groups: How many there are, by the configuration with which the roster was accepted.
+        smallest_group: Of fewer survivors nothing is told.
     """
 
     context: Context
@@ -66,6 +70,8 @@ class SiteRound:
     update: bytes = b""
     survivors: bytes = field(default=b"", repr=False)
     told: bool = False
+    groups: int = 1
+    smallest_group: int = SMALLEST_ROSTER
 
     @property
     def is_over(self) -> bool:
@@ -124,7 +130,13 @@ class SiteRound:
             public_of(self.mask_secret),
             public_of(self.channel_secret),
             hashlib.sha256(self.self_seed).digest(),
+            hashlib.sha256(self.coin).digest(),
         )
+
+    @property
+    def coin(self) -> bytes:
+        """The site's part in the drawing of groups, 32 bytes; it follows from a secret seed."""
+        return derive(self.sharing_seed, "coin", self.context.write(Writer()).done())
 
     def own_shares(self, roster: Roster) -> list[bytes]:
         """Return for each point the share of the mask secret, and behind it that of the seed.
@@ -151,7 +163,7 @@ class SiteRound:
             self.survivors,
         ):
             writer.data(secret)
-        return writer.whole(int(self.told)).done()
+        return writer.whole(int(self.told)).whole(self.groups).whole(self.smallest_group).done()
 
     @classmethod
     def from_bytes(cls, given: bytes) -> "SiteRound":
@@ -172,9 +184,10 @@ class SiteRound:
             refuse(Refusal.MALFORMED, "the kept state does not hold its four secrets")
         roster, delivered = reader.data(_LONGEST), reader.data(_LONGEST)
         update, survivors = reader.data(HASH_BYTES), reader.data(_LONGEST)
-        told = bool(reader.whole(1))
+        told, groups = bool(reader.whole(1)), reader.whole(MOST_SITES)
+        smallest = reader.whole(MOST_SITES)
         reader.end()
-        return cls(context, *secrets, roster, delivered, update, survivors, told)
+        return cls(context, *secrets, roster, delivered, update, survivors, told, groups, smallest)
 
 
 def _drawn_from(seed: bytes, roster: bytes) -> Draw:

@@ -161,8 +161,10 @@ _MASKED = {
     "largest_change": "Most that a number of the model changes by in a round, or the site leaves.",
     "most_examinations": "A site with more training examinations counts as one with so many.",
     "most_sites": "How many sites are added up at most.",
-    "word_bits": "Of a number under its mask: 32 are half the bytes, if all sites count the same.",
+    "word_bits": "Of a number under its mask: 32, 16 are fewer bytes, if all sites count the same.",
     "clip_norm": "A site shortens a longer change to this length, before it is masked.",
+    "groups": "So many sums a round, of groups drawn anew, over which a robust rule decides.",
+    "smallest_group": "Of a group with fewer sites nothing is told.",
 }
 _OPTIONS = {
     "proximal_weight": "proximal: mu of FedProx.",

@@ -1,8 +1,9 @@
 """What masks change for a hospital: what leaves, and what is not promised, in plain language."""
 
 from collections.abc import Iterator
+from math import comb
 
-from wardround.common.privacy.secure_aggregation.context import least_threshold
+from wardround.common.privacy.secure_aggregation.context import MOST_ATTEMPTS, least_threshold
 from wardround.common.study.plans.masking import MaskingPlan
 
 # What a combination adds up beside the changes, of each site.
@@ -48,10 +49,13 @@ def _sums(plan: MaskingPlan, metrics: str) -> Iterator[str]:
 def floor_words(plan: MaskingPlan) -> Iterator[str]:
     """Yield how few hospitals may be in a sum, and how many may drop out of it."""
     fewest = plan.smallest_roster
-    yield (
-        f"The server learns the sum of at least {least_threshold(fewest)} hospitals, and never a "
-        "part of it, as long as fewer than a third of the hospitals help it."
-    )
+    if plan.groups > 1:
+        yield from _group_words(plan)
+    else:
+        yield (
+            f"The server learns the sum of at least {plan.smallest_sum} hospitals, and never a "
+            "part of it, as long as fewer than a third of the hospitals help it."
+        )
     for sites in sorted({fewest, 5, 10}):
         if sites >= fewest:
             spare = sites - least_threshold(sites)
@@ -68,6 +72,30 @@ def floor_words(plan: MaskingPlan) -> Iterator[str]:
         f"A number of the network that changes by more than {plan.grid.largest:g} in a round is "
         "not cut: the hospital leaves the round."
     )
+
+
+def _group_words(plan: MaskingPlan) -> Iterator[str]:
+    """Yield how few hospitals are in a group, and how often none of the others hides one."""
+    sites, size = plan.smallest_roster, plan.smallest_roster // plan.groups
+    yield (
+        f"Each round draws the hospitals into {plan.groups} groups, by numbers that all of them "
+        f"have signed beforehand. The server learns the sum of each group of {size} or more, and "
+        f"of none of which fewer than {plan.smallest_group} hospitals are left: a hospital hides "
+        "in its group, and no longer among all."
+    )
+    helping = sites - least_threshold(sites)
+    alone = isolation_chance(sites, size, helping)
+    if alone:
+        yield (
+            f"If {helping} of {sites} hospitals helped the server, one drawing in {1 / alone:.0f} "
+            "would put a hospital into a group with these alone, where its own update is known. A "
+            f"round that fails before anything is masked may be drawn {MOST_ATTEMPTS} times."
+        )
+
+
+def isolation_chance(sites: int, size: int, helping: int) -> float:
+    """Return how likely all others of a hospital's group help the server, in one drawing."""
+    return comb(helping, size - 1) / comb(sites - 1, size - 1)
 
 
 def masking_limits(plan: MaskingPlan) -> Iterator[str]:
@@ -87,6 +115,12 @@ def masking_limits(plan: MaskingPlan) -> Iterator[str]:
         "Who controls all other hospitals of a round subtracts them from the sum. Two rounds with "
         "other hospitals differ by these."
     )
+    if plan.groups > 1:
+        yield (
+            "The sums of other groups in each round are as many equations: from many rounds the "
+            "server can work out how each hospital's updates differ from the others' on average."
+        )
+        return
     yield (
         "Nobody looks at a single update, so a hospital that wants to spoil the network is not "
         "found by it."

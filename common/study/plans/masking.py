@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER
+from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER, least_threshold
 from wardround.common.privacy.secure_aggregation.fixed_point import MOST_VALUE_BITS, Grid
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.sections.federation import MaskingOptions
@@ -31,6 +31,8 @@ class MaskingPlan:
         clip_norm: Longest change that a site lets into the sum, None for any.
         shares: What noise each site adds to its numbers; None for none.
         is_private: Whether nothing that has no noise may stand in the sum.
+        groups: How many sums a round has.
+        smallest_group: Of fewer sites no sum is told.
     """
 
     grid: Grid
@@ -39,6 +41,13 @@ class MaskingPlan:
     clip_norm: float | None = None
     shares: "NoiseShares | None" = None
     is_private: bool = False
+    groups: int = 1
+    smallest_group: int = SMALLEST_ROSTER
+
+    @property
+    def smallest_sum(self) -> int:
+        """Of how many sites a sum that the server learns is at least."""
+        return _smallest_sum(self.groups, self.smallest_group, self.smallest_roster)
 
     @property
     def control_grid(self) -> Grid:
@@ -66,7 +75,19 @@ def plan_masking(study: Study) -> MaskingPlan | None:
         options.clip_norm,
         shares,
         is_private,
+        options.groups,
+        options.smallest_group,
     )
+
+
+def smallest_sum(study: Study) -> int:
+    """Return of how many sites a sum of a masked study is at least; its noise is not solved for."""
+    masks, roster = study.federation.masks, study.federation.minimum_sites
+    return _smallest_sum(masks.groups, masks.smallest_group, max(SMALLEST_ROSTER, roster))
+
+
+def _smallest_sum(groups: int, smallest_group: int, smallest_roster: int) -> int:
+    return smallest_group if groups > 1 else least_threshold(smallest_roster)
 
 
 def _shares(study: Study) -> "NoiseShares | None":

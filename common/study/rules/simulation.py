@@ -31,6 +31,8 @@ def simulation_rules(study: Study) -> Iterator[str]:
 
 def _sites_suffice(study: Study, plan: StrategyPlan) -> Iterator[str]:
     federation, simulation = study.federation, study.simulation
+    if federation.masks.groups > 1:
+        return  # the rule looks at groups, and how many there are is the study's
     needed = fewest_sites(plan)
     asked = max(math.ceil(federation.fraction * simulation.sites), federation.minimum_sites)
     in_a_round = min(asked, simulation.sites)

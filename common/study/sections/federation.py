@@ -58,16 +58,22 @@ class MaskingOptions(Section):
             a site whose update goes further leaves the round.
         most_examinations: A site with more training examinations counts as one with so many.
         most_sites: How many sites are added up at most.
-        word_bits: Of a number under its mask. 32 are half the bytes, for sites that count the same.
+        word_bits: Of a number under its mask. 32 are half the bytes, for sites that count the same;
+            16 are a quarter, each number rounded at random so that the sum is right on average.
         clip_norm: A site shortens its change to this length (the L2 norm of what gradients change)
             before it is masked, so that no honest software lets a longer one into the sum.
+        groups: Into how many groups the sites are drawn anew each round. The server learns a sum of
+            each group, over which a robust aggregation decides; a site hides in its group alone.
+        smallest_group: Of a group with fewer sites nothing is told.
     """
 
     largest_change: Annotated[float, Field(gt=0, le=1e6)] = 16.0
     most_examinations: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
     most_sites: Annotated[int, Field(ge=3, le=1024)] = 100
-    word_bits: Literal[32, 64] = 64
+    word_bits: Literal[16, 32, 64] = 64
     clip_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    groups: Annotated[int, Field(ge=1, le=300)] = 1
+    smallest_group: Annotated[int, Field(ge=3, le=1024)] = 3
 
 
 class FederationSection(Section):

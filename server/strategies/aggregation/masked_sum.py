@@ -1,10 +1,10 @@
-"""A sum of masked updates as the one update that a strategy takes in: the mean of all sites.
+"""A sum of masked updates as one update that a strategy takes in: the mean of its sites.
 
 What the combination asks for is worked out where the sum is decoded, so that every server step
 after it works as it does in the clear. The mean of one update is that update, to the last bit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wardround.common.messages.masked_vector import Counted, VectorLayout
 from wardround.common.messages.replies import SiteUpdate
@@ -17,10 +17,11 @@ MASKED_SITES = "all sites"
 
 @dataclass(frozen=True, slots=True)
 class MaskedSum:
-    """What a round has come to.
+    """What the sites of a round, or of a group of it, have come to together.
 
     Attributes:
-        update: The mean of the sites' models, as an update of weight 1.
+        update: The mean of the sites' models, as an update of weight 1; of a group it weighs what
+            its sites weigh together.
         counted: What they counted together.
     """
 
@@ -60,6 +61,13 @@ def decode_sum(
         sites=sites,
     )
     return MaskedSum(update, counted)
+
+
+def of_group(found: MaskedSum, group: int) -> MaskedSum:
+    """Return a sum as that of a group: one update among some, with the weight of its sites."""
+    weight = found.counted.weight
+    update = replace(found.update, site=f"group {group}", examinations=weight, sites=1)
+    return replace(found, update=update)
 
 
 def _rate(layout: VectorLayout, number: int) -> float:

@@ -79,10 +79,13 @@ def _audit_sentence(audit: AuditFinding) -> str:
         if audit.proven <= audit.claimed
         else "MORE WAS LOST THAN IS CLAIMED: do not use this privacy"
     )
+    where = (
+        f" of the masked sum of {audit.shares} hospitals' shares of noise" if audit.shares else ""
+    )
     return (
-        f"Of {audit.canaries} planted patients, each in the training data or not by a fair coin, "
-        f"{audit.guesses} were guessed and {audit.correct} rightly. That proves epsilon of at "
-        f"least {audit.proven:.2f} ({audit.confidence:.0%} confidence); {audit.claimed:.2f} is "
+        f"Of {audit.canaries} planted patients{where}, each in the training data or not by a fair "
+        f"coin, {audit.guesses} were guessed and {audit.correct} rightly. That proves epsilon of "
+        f"at least {audit.proven:.2f} ({audit.confidence:.0%} confidence); {audit.claimed:.2f} is "
         f"claimed: {verdict}."
     )
 

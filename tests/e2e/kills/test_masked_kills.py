@@ -4,7 +4,8 @@ Five hospitals mask; one is killed for good as soon as its audit log says that i
 stage. The run goes on with the four others, and ends in the model of the same run in one process in
 which the same site stays away, to the last bit. ``make long`` kills one that has masked;
 ``WARDROUND_STAGES=advertise,share,mask,agree,unmask`` (half a minute each) kills one after each
-stage. ``make faults FAULTS="33 33b ..."`` kills the server in each, and sites that come back.
+stage, and the server, which goes on with all five. ``make faults FAULTS="33 33b ..."`` kills sites
+that come back.
 """
 
 import json
@@ -26,7 +27,7 @@ from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.security.peers import write_peers
-from wardround.common.study.loading import parse_study
+from wardround.common.study.loading import parse_study, with_changes
 from wardround.server.checkpoints.history import read_records
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.operators.client import server_at
@@ -38,7 +39,7 @@ from wardround.simulations.experiment.federation import (
     open_grid,
     run_federation,
 )
-from wardround.simulations.local_federation.processes import LocalFederation
+from wardround.simulations.local_federation.processes import SERVER_FOLDER, LocalFederation
 from wardround.simulations.local_federation.run import begin, write_trial_policy
 from wardround.simulations.run_files.events import nobody
 
@@ -70,6 +71,9 @@ STUDY = parse_study(
     }
 )
 
+# All sites are waited for while they find the server again.
+PATIENT = with_changes(STUDY, {"federation.deadline_seconds": 90.0})
+
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
@@ -96,7 +100,8 @@ def federation(tmp_path: Path, folders: list[Path]) -> Iterator[LocalFederation]
         begin(started, folders, nobody)
         write_peers(started.server, introduce(folders))
         for folder in folders:
-            decide(folder, STUDY.digest, "approved")
+            for study in (STUDY, PATIENT):
+                decide(folder, study.digest, "approved")
         yield started
 
 
@@ -164,3 +169,36 @@ def test_a_daemon_killed_in_a_masked_round_costs_the_others_nothing(
     assert has_masked or stage != "agree"
     expected = model_in_one_process(tmp_path / "simulated", copies, has_masked, monkeypatch)
     assert digest(dict(store.model(ROUNDS))) == expected
+
+
+@pytest.mark.parametrize("stage", CHOSEN)
+def test_a_server_killed_in_a_masked_round_goes_on_to_the_same_sum(
+    stage: str,
+    federation: LocalFederation,
+    folders: list[Path],
+    tmp_path: Path,
+) -> None:
+    copies = [Path(copytree(one, tmp_path / "copies" / one.name)) for one in folders]
+    watched = next(folder for folder in folders if folder.name == VICTIM)
+    with server_at(str(federation.server)) as line:
+        name = line.submit(Submission(PATIENT.to_toml(), "toml", SITES)).run
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while answered(watched) < STAGES.index(stage) + 1:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.kill(federation.child(SERVER_FOLDER).pid, signal.SIGKILL)
+    killed = time.monotonic()
+    federation.child(SERVER_FOLDER).end(0.0)
+    federation.start_server()
+    with server_at(str(federation.server)) as line:
+        while not (summary := line.show(name).summary).is_over:
+            assert time.monotonic() < until, summary
+            time.sleep(0.2)
+    assert summary.state == "finished", summary.message
+    assert time.monotonic() - killed < 60
+    store = CheckpointStore(RunFolder(federation.server, name).checkpoints)
+    records = [one for one in read_records(store.history_path) if one.sites]
+    assert all([site.site for site in record.sites] == list(SITES) for record in records)
+    with open_grid(copies, PATIENT, Machine(engine="in-process", threads=1)) as grid:
+        expected = run_federation(grid, PATIENT, tmp_path / "checkpoints").parameters
+    assert digest(dict(store.model(ROUNDS))) == digest(expected)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from wardround.common.privacy.secure_aggregation.context import Configuration, Context
 from wardround.common.privacy.secure_aggregation.fixed_point import Grid
 from wardround.common.privacy.secure_aggregation.masks import Words
-from wardround.common.privacy.secure_aggregation.server import ServerRound
+from wardround.common.privacy.secure_aggregation.server import GroupSum, ServerRound
 from wardround.common.privacy.secure_aggregation.site import (
     advertise,
     agree,
@@ -24,8 +24,8 @@ GRID = Grid(largest=8.0, value_bits=24, most_sites=100)
 LAYOUT = hashlib.sha256(b"layout").digest()
 
 
-def configuration(length: int = 5, grid: Grid = GRID) -> Configuration:
-    return Configuration(length, grid, LAYOUT)
+def configuration(length: int = 5, grid: Grid = GRID, groups: int = 1) -> Configuration:
+    return Configuration(length, grid, LAYOUT, groups=groups)
 
 
 def context(asked: Configuration, **changes: object) -> Context:
@@ -52,6 +52,7 @@ class Masking:
     length: int = 5
     grid: Grid = GRID
     attempt: int = 1
+    groups: int = 1
     sent: dict[str, bytes] = field(default_factory=dict)
     rounds: dict[str, SiteRound] = field(default_factory=dict)
     masked: dict[str, Words] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class Masking:
         keys = {name: identity(name) for name in self.names}
         public = {name: key.public_key() for name, key in keys.items()}
         self.parties = {name: Party(name, keys[name], public) for name in self.names}
-        self.configuration = configuration(self.length, self.grid)
+        self.configuration = configuration(self.length, self.grid, self.groups)
         self.context = context(self.configuration, attempt=self.attempt)
         self.server = ServerRound(self.context, self.configuration, public)
         numbers = np.random.default_rng(7)
@@ -117,6 +118,11 @@ class Masking:
         return self.sent["agreements"]
 
     def unmask(self, gone: Collection[str] = ()) -> Words:
+        """Return the words of the only sum."""
+        (one,) = self.unmask_groups(gone)
+        return one.words
+
+    def unmask_groups(self, gone: Collection[str] = ()) -> tuple[GroupSum, ...]:
         for name in self.names:
             if name not in gone:
                 state, said = unmask(self.rounds[name], self.parties[name], self.sent["agreements"])

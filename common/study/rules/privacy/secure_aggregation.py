@@ -2,10 +2,18 @@
 
 from collections.abc import Iterator
 
-from wardround.common.study.plans.strategy import FLOWER, MEANS, ROBUST, StrategyPlan, plan_from
+from wardround.common.study.plans.strategy import (
+    FLOWER,
+    MEANS,
+    ROBUST,
+    StrategyPlan,
+    fewest_sites,
+    plan_from,
+)
 from wardround.common.study.sections.federation import FederationSection, MaskingOptions
 from wardround.common.study.study import Study
 
+LARGEST_OF_16_BITS = 1.0  # of a change
 SUMS = (*MEANS, "normalised-mean", "fair-mean")
 _MASKED = "federation.secure_aggregation = true"
 
@@ -26,16 +34,25 @@ def masking_rules(study: Study) -> Iterator[str]:
         plan = plan_from(federation, adapted=study.model.adapted)
     except KeyError:
         return  # an unknown strategy, said elsewhere
-    yield from _is_a_sum(plan)
+    yield from _is_a_sum(federation, plan)
+    yield from _groups_fit(study, plan)
     yield from _fits_into_words(federation, plan)
     yield from _is_one_sum(study)
     yield from _privacy_fits(study)
     yield from _measures(study)
 
 
-def _is_a_sum(plan: StrategyPlan) -> Iterator[str]:
+def _is_a_sum(federation: FederationSection, plan: StrategyPlan) -> Iterator[str]:
     rule = plan.aggregation
-    if rule in ROBUST or rule.startswith(FLOWER):
+    if rule in ROBUST and federation.masks.groups > 1:
+        return
+    if rule in ROBUST:
+        yield (
+            f"federation.aggregation = {rule!r} looks at single updates, which {_MASKED} hides "
+            "from the server: choose 'weighted-mean' or 'mean', or have it look at the means of "
+            "groups of hospitals by federation.masks.groups = 3 or more."
+        )
+    elif rule.startswith(FLOWER):
         yield (
             f"federation.aggregation = {rule!r} looks at single updates, which {_MASKED} hides "
             "from the server: choose 'weighted-mean' or 'mean'."
@@ -52,16 +69,81 @@ def _is_a_sum(plan: StrategyPlan) -> Iterator[str]:
         )
 
 
-def _fits_into_words(federation: FederationSection, plan: StrategyPlan) -> Iterator[str]:
-    if federation.masks.word_bits == 64:
+def _groups_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
+    federation = study.federation
+    masks, count = federation.masks, federation.masks.groups
+    if count == 1:
+        if masks.smallest_group != MaskingOptions().smallest_group:
+            yield (
+                f"federation.masks.smallest_group = {masks.smallest_group} has no effect without "
+                "groups: set federation.masks.groups, or remove it."
+            )
         return
+    asked = f"federation.masks.groups = {count}"
+    if plan.aggregation not in ROBUST:
+        yield (
+            f"{asked} shows the server the mean of each group, and federation.aggregation = "
+            f"{plan.aggregation!r} takes the mean of all: choose a rule that looks at the groups, "
+            "e.g. 'trimmed-mean' or 'geometric-median', or remove it."
+        )
+        return
+    needed = max(3, fewest_sites(plan))
+    if count < needed:
+        yield (
+            f"{asked} is too few for federation.aggregation = {plan.aggregation!r}, which looks at "
+            f"the means of groups and needs {needed} of them to withstand "
+            f"{plan.options.assumed_hostile} hostile ones: raise it, or lower "
+            "federation.options.assumed_hostile."
+        )
+    yield from _groups_are_large(federation)
+    if plan.objective == "control-variates" or plan.server_optimiser == "dynamic":
+        yield (
+            f"{asked} decides over the means of groups, and the strategy needs the sum of all "
+            "hospitals beside it: choose another objective or server_optimiser."
+        )
+    if study.privacy.noise == "distributed":
+        yield (
+            f"{asked} adds up the noise of one group alone, and privacy.noise = 'distributed' "
+            "promises that of all hospitals: remove one of the two."
+        )
+
+
+def _groups_are_large(federation: FederationSection) -> Iterator[str]:
+    masks, asked = federation.masks, f"federation.masks.groups = {federation.masks.groups}"
+    smallest = masks.groups * masks.smallest_group
+    if federation.minimum_sites < smallest:
+        yield (
+            f"{asked} of {masks.smallest_group} hospitals at least are {smallest} hospitals, and "
+            f"federation.minimum_sites = {federation.minimum_sites} would make smaller groups, in "
+            f"which a hospital hides less: set it to {smallest}, or ask for fewer groups."
+        )
+    if smallest > masks.most_sites:
+        yield (
+            f"{asked} of {masks.smallest_group} hospitals are more than "
+            f"federation.masks.most_sites = {masks.most_sites}: raise the latter."
+        )
+
+
+def _fits_into_words(federation: FederationSection, plan: StrategyPlan) -> Iterator[str]:
+    masks = federation.masks
+    if masks.word_bits == 64:
+        return
+    asked = f"federation.masks.word_bits = {masks.word_bits}"
     if plan.aggregation != "mean":
         yield (
-            "federation.masks.word_bits = 32 leaves too few bits for weights beside the change: "
+            f"{asked} leaves too few bits for weights beside the change: "
             "set federation.aggregation = 'mean', or take 64."
         )
     if plan.objective == "control-variates":
-        yield ("federation.masks.word_bits = 32 leaves too few bits for control variates: take 64.")
+        yield f"{asked} leaves too few bits for control variates: take 64."
+    if masks.word_bits == 16 and masks.largest_change > LARGEST_OF_16_BITS:
+        yield (
+            f"{asked} leaves {16 - masks.most_sites.bit_length()} bits a hospital, and "
+            f"federation.masks.largest_change = {masks.largest_change:g} would make the steps of "
+            "the grid larger than what a number changes by: set it to the most that one changes by "
+            f"in a round, at most {LARGEST_OF_16_BITS:g}, and federation.masks.most_sites to what "
+            "you expect."
+        )
 
 
 def _is_one_sum(study: Study) -> Iterator[str]:
@@ -75,7 +157,7 @@ def _is_one_sum(study: Study) -> Iterator[str]:
         yield (
             f"federation.compression = {federation.compression!r} gives each site a scale of its "
             f"own, and {_MASKED} adds whole numbers of one scale: remove it. "
-            "federation.masks.word_bits = 32 halves the bytes instead."
+            "federation.masks.word_bits = 32 halves the bytes instead, 16 quarters them."
         )
     if federation.buffer_size is not None:
         yield (
@@ -118,9 +200,4 @@ def _measures(study: Study) -> Iterator[str]:
         yield (
             f"statistics.ask has each site tell histograms in the clear, and {_MASKED} is about "
             "updates: remove one of the two."
-        )
-    if study.evaluation.keep != "last":
-        yield (
-            f"evaluation.keep = {study.evaluation.keep!r} needs the last model measured too, and "
-            f"{_MASKED} measures a model within the round that starts from it: set it to 'last'."
         )

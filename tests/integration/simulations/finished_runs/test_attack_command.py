@@ -247,3 +247,27 @@ def test_of_a_masked_run_the_sum_is_attacked_and_gives_no_image(
     assert found[first, "none"] > 0.99
     assert found[first, "masks alone"] < 0.9
     assert {protection for _, protection in found} == {"none", "masks alone"}
+
+
+@pytest.mark.long
+def test_of_a_run_with_noise_in_the_sum_the_sum_is_audited(
+    tiny_study, tmp_path: Path, wardround
+) -> None:
+    noise = (
+        '[privacy]\nmode = "patient"\nnoise = "distributed"\nnoise_multiplier = 1.0\n'
+        "sampling_rate = 0.5\nexpected_patients = 20\n\n[federation]\nminimum_sites = 3\n"
+        "secure_aggregation = true"
+    )
+    one_step = (
+        ("[federation]", noise),
+        ("batch_size = 4", 'optimiser = "sgd"\nlocal_steps = 1'),
+    )
+    run = finished_run(tiny_study, tmp_path / "run", MLP, NO_NORMALISATION, *one_step)
+    said = wardround("attack", run, *QUICK)
+    assert said.code == 0, said.err
+    assert "Planted patients, in the masked sum of 3 hospitals" in said.out
+    findings = read_findings(run)
+    assert findings is not None
+    assert findings.audit is not None
+    assert findings.audit.shares == 3
+    assert findings.audit.proven <= findings.audit.claimed
