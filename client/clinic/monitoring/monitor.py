@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from wardround.client.clinic.monitoring.case import Case
-from wardround.client.clinic.monitoring.evidence import (
+from wardround.client.clinic.monitoring.comparison.evidence import (
     LEAST_CASES,
     Budget,
     Finding,

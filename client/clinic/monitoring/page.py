@@ -7,7 +7,7 @@ from html import escape
 
 from wardround.client.clinic.monitoring import plots
 from wardround.client.clinic.monitoring.case import Case
-from wardround.client.clinic.monitoring.evidence import SHARES, has_classes
+from wardround.client.clinic.monitoring.comparison.evidence import SHARES, has_classes
 from wardround.client.clinic.monitoring.image_statistics import STATISTICS
 from wardround.client.clinic.monitoring.monitor import (
     CLOSED,

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from wardround.client.clinic.monitoring.case import Case
-from wardround.client.clinic.monitoring.evidence import (
+from wardround.client.clinic.monitoring.comparison.evidence import (
     SHARES,
     Budget,
     Family,

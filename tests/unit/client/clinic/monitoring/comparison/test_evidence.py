@@ -1,6 +1,6 @@
 from tests.support.clinic.drawn_cases import drawn_cases
 
-from wardround.client.clinic.monitoring.evidence import (
+from wardround.client.clinic.monitoring.comparison.evidence import (
     SHARES,
     Budget,
     Finding,

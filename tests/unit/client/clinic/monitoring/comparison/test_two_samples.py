@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from wardround.client.clinic.monitoring.two_samples import (
+from wardround.client.clinic.monitoring.comparison.two_samples import (
     ks_p_values,
     mean_p_value,
     mmd_p_value,
