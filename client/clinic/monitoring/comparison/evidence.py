@@ -25,8 +25,8 @@ from wardround.common.statistics.multiple import holm_p_values
 Family = Literal["image statistics", "images together", "predictions", "confidence", "performance"]
 SHARES: Mapping[Family, float] = {
     "image statistics": 0.05,
-    "images together": 0.5,
-    "predictions": 0.36,
+    "images together": 0.52,
+    "predictions": 0.34,
     "confidence": 0.04,
     "performance": 0.05,
 }
@@ -35,7 +35,6 @@ come seldom; a change of prevalence or of all statistics a little needs most."""
 LEAST_CASES = 8
 """Of a period: fewer are looked at together with the next period's."""
 NOTICE_LEVEL = 0.05
-GREY_LEVEL = "mean"  # of a channel "name: mean"
 OUTSIDE = "outside what the model was made for"
 LEAST_OF_SCANNER, _LEAST_NEW = 20, 5  # in the reference, and in the period
 Floats = NDArray[np.float64]
@@ -194,8 +193,7 @@ def _image_findings(
         kept, before, after = _complete(names, (old, new))
         generator = budget.generator("together", scanner)
         count = budget.permutations("images together")
-        levels = [place for place, name in enumerate(kept) if name.endswith(GREY_LEVEL)]
-        p = images_p_value((before, after), levels, count, generator)
+        p = images_p_value((before, after), kept, count, generator)
         together.append(_Single(scanner, "", np.empty(0), np.empty(len(new)), p))
     yield from _adjusted("images together", together, budget)
 

@@ -5,55 +5,65 @@ most extreme in (Westfall and Young, 1993, "min P"), and so is the one observed.
 say nearly the same cost hardly more than one of them, which a correction by Holm cannot know.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from wardround.client.clinic.monitoring.comparison.acquisition import acquisition_shifts
 from wardround.client.clinic.monitoring.comparison.two_samples import choices, kernel_of, some_of
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """From weights ``(B, N)``, 1/n at the first and -1/m at the second sample, to ``(B,)``."""
-_SHARES: Mapping[str, float] = {"level": 0.55, "shift": 0.25, "kernel": 0.2}
+# Of the false alarms of images together. A gain is seen in many ways, a tone curve in hardly any.
+_DIRECTED = {"tone curve": 0.5, "gain": 0.17}
+_SHIFT, _KERNEL = 0.2, 0.13
 _FEW, _SCREEN, _BLOCK = 5, 200, 1_000
 _HOPELESS = 0.15  # of the screen: more permutations would change nothing
 _FAR = 8.0  # robust standard deviations; one strange image must not be the whole distance
-_RIDGE = 0.1  # directions in which images hardly vary are not all the distance
+_RIDGE = 0.05  # directions in which images hardly vary are not all the distance
 
 
 def images_p_value(
     samples: tuple[Floats, Floats],
-    levels: Sequence[int],
+    names: Sequence[str],
     permutations: int,
     generator: np.random.Generator,
 ) -> float:
     """Return the p-value that two samples of image statistics are of one kind.
 
-    Three statistics: the grey level, by which images change most often (dose, window, gain); the
-    shift of all means in the samples' own directions (Hotelling's T2 with a ridge); the maximum
-    mean discrepancy, for what moves no mean (Gretton et al., JMLR 13, 2012). All are symmetric in
-    the samples, so the p-value is exact for any two that could change places.
+    The statistics: the shift in the direction of each change of an acquisition (a matched filter),
+    or in that in which rows differ most where these are no images; the shift of all means
+    (Hotelling's T2 with a ridge); the maximum mean discrepancy, for what moves no mean (Gretton et
+    al., JMLR 13, 2012). All are symmetric in the samples, so the p-value is exact for any two that
+    could change places.
 
     Args:
         samples: ``(n, F)`` and ``(m, F)``, finite; of more than 1000 rows as many are drawn.
-        levels: Which columns are grey levels; none: the direction in which rows differ most.
+        names: Of the columns.
         permutations: At most; the smallest p-value is one over them.
     """
     first, second = (some_of(rows, generator) for rows in samples)
     if min(len(first), len(second)) < _FEW or not first.shape[1]:
         return 1.0
-    rows = _scaled(np.concatenate([first, second]))
-    turned = _turned(rows)
+    measured = np.concatenate([first, second])
+    rows, scale = _scaled(measured)
+    turned, turn = _turned(rows)
+    shifts = acquisition_shifts(measured, names)
+    directions = [(shift / scale) @ turn for shift in shifts.values()]
+    directed = [_DIRECTED[what] for what in shifts]
+    if not directions:
+        directions, directed = [np.eye(turned.shape[1])[-1]], [sum(_DIRECTED.values())]
     statistics = (
-        _squared(rows[:, list(levels)] if levels else turned[:, -1:]),
+        *(_squared(turned @ one[:, np.newaxis]) for one in directions),
         _squared(turned),
         _quadratic(kernel_of(turned)),
     )
-    return _least_p(
-        statistics, tuple(_SHARES.values()), (len(first), len(second)), permutations, generator
-    )
+    shares = (*directed, _SHIFT, _KERNEL)
+    sizes = (len(first), len(second))
+    return _least_p(statistics, shares, sizes, permutations, generator)
 
 
 def soft_rates_p_value(
@@ -68,7 +78,7 @@ def soft_rates_p_value(
     rows = rows[:, rows.any(0)]
     if min(len(reference), len(sample)) < _FEW or rows.shape[1] < 2:
         return 1.0
-    statistics = (_squared(rows / np.sqrt(rows.mean(0))),)
+    statistics = (_squared(rows / np.sqrt(rows.mean(0))),)  # a class that is never likely is out
     return _least_p(statistics, (1.0,), (len(reference), len(sample)), permutations, generator)
 
 
@@ -123,16 +133,17 @@ def _quadratic(kernel: Floats) -> Statistic:
     return distance
 
 
-def _scaled(rows: Floats) -> Floats:
+def _scaled(rows: Floats) -> tuple[Floats, Floats]:
+    """Return rows in robust standard deviations, and these."""
     low, middle, high = np.percentile(rows, (25, 50, 75), axis=0)
     scale = np.maximum((high - low) / 1.349, rows.std(0) / 5)
-    scaled: Floats = np.clip((rows - middle) / np.where(scale > 0, scale, 1.0), -_FAR, _FAR)
-    return scaled
+    scale = np.where(scale > 0, scale, 1.0)
+    return np.clip((rows - middle) / scale, -_FAR, _FAR), scale
 
 
-def _turned(rows: Floats) -> Floats:
-    """Return rows in their own directions, each scaled to about one, the widest last."""
+def _turned(rows: Floats) -> tuple[Floats, Floats]:
+    """Return rows in their own directions, each scaled to about one, the widest last; and how."""
     centred = rows - rows.mean(0)
     values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(centred.T)))
-    found: Floats = centred @ vectors / np.sqrt(np.maximum(values, 0) + _RIDGE)
-    return found
+    turn = vectors / np.sqrt(np.maximum(values, 0) + _RIDGE)
+    return centred @ turn, turn

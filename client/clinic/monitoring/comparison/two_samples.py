@@ -82,7 +82,7 @@ def some_of(rows: Floats, generator: np.random.Generator) -> Floats:
 
 
 def kernel_of(rows: Floats) -> Floats:
-    """Return the Gaussian kernel of rows by their median distance, ``(N, N)``, 0 on the diagonal."""
+    """Return ``(N, N)``: the Gaussian kernel of the median distance, 0 on the diagonal."""
     squares = (rows**2).sum(1)
     distances = np.maximum(squares[:, None] + squares[None] - 2 * rows @ rows.T, 0)
     apart = distances[distances > 1e-9]
