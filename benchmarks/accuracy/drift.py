@@ -25,7 +25,8 @@ from wardround.client.clinic.inference.inputs import find_inputs
 from wardround.client.clinic.inference.predictor import load_predictor
 from wardround.client.clinic.monitoring.case import Case
 from wardround.client.clinic.monitoring.gathering import gather
-from wardround.client.clinic.monitoring.monitor import Entry, Rules, look_back
+from wardround.client.clinic.monitoring.monitor import Rules, look_back
+from wardround.client.clinic.monitoring.renewal import Entry
 
 TRAINED_ON = 1_200
 REFERENCE = 200

@@ -213,16 +213,36 @@ def add_labels(
 def acknowledge(
     site: SiteFolder,
     reason: Annotated[str, typer.Option(help="What was found out.", show_default=False)],
+    reference: Annotated[
+        str,
+        typer.Option(
+            help="keep: it stays. extend: nothing had changed, the images since then join it. "
+            "renew: the change stays, the images since it began are the new one."
+        ),
+    ] = "keep",
+    as_json: AsJson = False,
 ) -> None:
-    """Close the open alarms, with the reason; periods after it are looked at anew.
+    """Close the open alarms, with the reason, and say whether what is new is normal now.
 
     Example: wardround site monitor acknowledge /data/wardround/north --reason "new scanner"
+    --reference renew
     """
-    from wardround.client.clinic.monitoring.monitor import close_alarms
+    from wardround.client.clinic.monitoring.monitor import close_alarms, in_force
+    from wardround.client.clinic.monitoring.renewal import renewal_named
     from wardround.common.files.account import this_account
 
-    count = close_alarms(_opened(site), reason, this_account().name)
-    _print([f"Closed {count} {'alarm' if count == 1 else 'alarms'}."])
+    renewal = renewal_named(reference)
+    monitor = _opened(site)
+    count = close_alarms(monitor, reason, this_account().name, renewal)
+    held = in_force(monitor)
+    if as_json:
+        said = {"closed": count, "reference": renewal, "reference_cases": len(held.cases)}
+        _print_json({**said, "lacking": held.lacking})
+        return
+    lines = [f"Closed {count} {'alarm' if count == 1 else 'alarms'}."]
+    if renewal != "keep":
+        lines.append(f"The reference has {len(held.cases)} images now.")
+    _print([*lines, *_lacking(held.lacking)])
 
 
 @monitor_app.command("status")
@@ -233,7 +253,8 @@ def status(site: SiteFolder, as_json: AsJson = False) -> None:
     """
     from dataclasses import asdict
 
-    from wardround.client.clinic.monitoring.monitor import PERIOD, close_periods, open_alarms
+    from wardround.client.clinic.monitoring.monitor import close_periods, in_force, open_alarms
+    from wardround.client.clinic.monitoring.renewal import PERIOD
 
     monitor = _opened(site)
     close_periods(monitor)
@@ -241,10 +262,12 @@ def status(site: SiteFolder, as_json: AsJson = False) -> None:
     alarms = open_alarms(entries)
     over = {name for e in entries if e["kind"] == PERIOD for name in (e["period"], *e["with"])}
     waiting = {p: len(cases) for p, cases in sorted(monitor.cases().items()) if p not in over}
-    count = len(monitor.reference_cases())
+    held = in_force(monitor)
+    count = len(held.cases)
     if as_json:
         said = {"model": reference.model, "digest": reference.digest, "every": reference.every}
         rest = {"reference_cases": count, "alarms": [asdict(one) for one in alarms]}
+        rest["lacking"] = held.lacking
         _print_json({**said, **rest, "waiting": waiting, "entries": entries})
     else:
         lines = [
@@ -253,6 +276,7 @@ def status(site: SiteFolder, as_json: AsJson = False) -> None:
         ]
         lines += [f"ALARM {one.period}: {text}" for one in alarms for text in one.words]
         lines += ["No alarm is open."] if not alarms else []
+        lines += _lacking(held.lacking)
         lines += [f"{one}" for one in _summaries(entries)[-_SHOWN:]]
         lines += [f"{period} runs: {number} images." for period, number in waiting.items()]
         _print(lines)
@@ -347,10 +371,17 @@ def _summaries(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 def _summary(entry: Mapping[str, Any]) -> str:
     if entry["kind"] == "closed":
         return f"{entry['at'][:10]}: {entry['account']} closed {entry['alarms']}: {entry['reason']}"
-    verdict = {"notice": "worth a look", "too few": "too few to look at"}.get(
+    words = {"notice": "worth a look", "too few": "too few to look at"}
+    verdict = {**words, "learning": "learnt for the reference, not looked at"}.get(
         entry["verdict"], entry["verdict"]
     )
     return f"{entry['period']}: {entry['cases']} images, {verdict}."
+
+
+def _lacking(count: int) -> list[str]:
+    if not count:
+        return []
+    return [f"The new reference lacks {count} images: until then periods are not looked at."]
 
 
 def _performance(name: str, one: Any) -> str:

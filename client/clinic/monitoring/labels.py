@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from wardround.client.clinic.inference.inputs import find_inputs
 from wardround.client.clinic.monitoring.case import Case
-from wardround.client.clinic.monitoring.evidence import Budget, Finding
+from wardround.client.clinic.monitoring.comparison.evidence import Budget, Finding
+from wardround.client.clinic.monitoring.comparison.two_samples import mean_p_value, rates_p_value
 from wardround.client.clinic.monitoring.gathering import place_of
-from wardround.client.clinic.monitoring.monitor import LABELS, alpha_of, judged
+from wardround.client.clinic.monitoring.monitor import alpha_of, judged
+from wardround.client.clinic.monitoring.renewal import LABELS
 from wardround.client.clinic.monitoring.store import MonitorFolder, Truth
-from wardround.client.clinic.monitoring.two_samples import mean_p_value, rates_p_value
 from wardround.client.data.manifest.table import Table, read_table
 from wardround.client.tasks.words import tidy, word_among
 from wardround.common.errors import DataError, InputError

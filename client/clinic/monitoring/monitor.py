@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from wardround.client.clinic.monitoring.case import Case
-from wardround.client.clinic.monitoring.evidence import (
+from wardround.client.clinic.monitoring.comparison.evidence import (
     LEAST_CASES,
     Budget,
     Finding,
@@ -23,13 +23,24 @@ from wardround.client.clinic.monitoring.periods import (
     next_period,
     period_of,
 )
+from wardround.client.clinic.monitoring.renewal import (
+    CLOSED,
+    LEARNING,
+    PERIOD,
+    TOO_FEW,
+    Entry,
+    InForce,
+    Renewal,
+    changed_scanners,
+    first_changed,
+    joining,
+    reference_in_force,
+)
 from wardround.client.clinic.monitoring.store import MonitorFolder, Reference
 from wardround.client.clinic.monitoring.words import sentences
 from wardround.common.errors import InputError
 
 POOLED_CASES, _POOLED_PERIODS = 100, 8
-PERIOD, CLOSED, LABELS = "period", "closed", "labels"
-Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +181,12 @@ def look_back(
     """Return what is found in a period, as its entry holds it; nothing is written.
 
     Args:
+        reference: As it was set.
         named: The period, and the cases of all periods.
         entries: What was found before.
     """
     period, cases = named
+    held = reference_in_force(reference, cases, entries)
     carried = _carried(entries)
     own = [case for name in (*carried, period) for case in cases.get(name, ())]
     entry: dict[str, Any] = {
@@ -187,16 +200,18 @@ def look_back(
         "alarms": [],
         "notices": [],
     }
+    if held.lacking:
+        return {**entry, "verdict": LEARNING}
     if len(own) < LEAST_CASES:
-        return {**entry, "verdict": "too few"}
+        return {**entry, "verdict": TOO_FEW}
     pooled = _pooled(own, cases, entries)
     found = [
         replace(one, since=_since(one, period, entries))
         for one in look_at_period(
-            reference, own, pooled, Budget(rules.alpha, f"{rules.seed} {period}")
+            held.cases, own, pooled, Budget(rules.alpha, f"{rules.seed} {period}")
         )
     ]
-    return {**entry, **judged(found, _new_scanners(reference, own))}
+    return {**entry, **judged(found, _new_scanners(held.cases, own))}
 
 
 def judged(found: Sequence[Finding], notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -221,7 +236,7 @@ def _carried(entries: Sequence[Entry]) -> list[str]:
     """Return the periods just before that had too few cases to be looked at."""
     found: list[str] = []
     for entry in reversed(entries):
-        if entry["kind"] == PERIOD and entry["verdict"] == "too few":
+        if entry["kind"] == PERIOD and entry["verdict"] == TOO_FEW:
             found.insert(0, str(entry["period"]))
         elif entry["kind"] == PERIOD:
             break
@@ -239,7 +254,7 @@ def _pooled(
     for entry in list(reversed(entries))[:_POOLED_PERIODS]:
         if len(pooled) >= POOLED_CASES or entry["kind"] == CLOSED:
             break
-        if entry["kind"] != PERIOD or entry["verdict"] == "too few":
+        if entry["kind"] != PERIOD or entry["verdict"] == TOO_FEW:
             continue
         if entry["verdict"] == "alarm":
             break
@@ -252,7 +267,9 @@ def _since(one: Finding, period: str, entries: Sequence[Entry]) -> str:
     """Return the first period of those in a row in which this test pointed the same way."""
     since = period
     for entry in reversed(entries):
-        if entry["kind"] != PERIOD or entry["verdict"] == "too few":
+        if entry.get("reference", "keep") != "keep":
+            break  # before it, images were held against others
+        if entry["kind"] != PERIOD or entry["verdict"] == TOO_FEW:
             continue
         before = next((found for found in _findings(entry) if _same(one, found)), None)
         if before is None or before.alone > 0.05:
@@ -314,20 +331,38 @@ def open_alarms(entries: Sequence[Entry]) -> list[Alarm]:
     return found
 
 
-def close_alarms(monitor: MonitorFolder, reason: str, account: str) -> int:
+def in_force(monitor: MonitorFolder) -> InForce:
+    """Return what the next period of a folder is held against."""
+    return reference_in_force(monitor.reference_cases(), monitor.cases(), monitor.entries())
+
+
+def close_alarms(
+    monitor: MonitorFolder, reason: str, account: str, renewal: Renewal = "keep"
+) -> int:
     """Write down that a person has looked at the open alarms; return how many there were.
 
+    Args:
+        renewal: What becomes of the reference: :mod:`wardround.client.clinic.monitoring.renewal`.
+
     Raises:
-        InputError: No alarm is open, or no reason is given.
+        InputError: No alarm is open, no reason is given, or the alarm is one of labels alone.
     """
     reason = " ".join(reason.split())[:500]
     if not reason:
         msg = "say what was found out: --reason 'the new scanner, calibrated on Tuesday'."
         raise InputError(msg)
     with monitor.alone():
-        alarms = open_alarms(monitor.entries())
+        entries = monitor.entries()
+        alarms = open_alarms(entries)
         if not alarms:
             msg = "no alarm is open: there is nothing to close."
+            raise InputError(msg)
+        since = first_changed(entries)
+        if renewal == "renew" and not since:
+            msg = (
+                "the open alarm is about labels, and a reference is of images: close it with "
+                "--reference keep."
+            )
             raise InputError(msg)
         monitor.add_entry(
             {
@@ -336,6 +371,9 @@ def close_alarms(monitor: MonitorFolder, reason: str, account: str) -> int:
                 "reason": reason,
                 "account": account,
                 "alarms": len(alarms),
+                "reference": renewal,
+                "scanners": changed_scanners(entries),
+                "joined": joining(entries, renewal, since),
             }
         )
     return len(alarms)

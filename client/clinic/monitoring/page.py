@@ -7,14 +7,16 @@ from html import escape
 
 from wardround.client.clinic.monitoring import plots
 from wardround.client.clinic.monitoring.case import Case
-from wardround.client.clinic.monitoring.evidence import SHARES, has_classes
+from wardround.client.clinic.monitoring.comparison.evidence import SHARES, has_classes
 from wardround.client.clinic.monitoring.image_statistics import STATISTICS
-from wardround.client.clinic.monitoring.monitor import (
+from wardround.client.clinic.monitoring.monitor import alpha_of, in_force, open_alarms
+from wardround.client.clinic.monitoring.renewal import (
     CLOSED,
+    LEARNING,
     PERIOD,
+    TOO_FEW,
     Entry,
-    alpha_of,
-    open_alarms,
+    InForce,
 )
 from wardround.client.clinic.monitoring.store import MonitorFolder, Reference
 from wardround.common.html import read_style
@@ -27,7 +29,8 @@ _VERDICTS = {
     "alarm": ("lost", "▼ alarm"),
     "notice": ("", "● worth a look"),
     "quiet": ("gained", "▲ quiet"),
-    "too few": ("", "– too few"),
+    TOO_FEW: ("", "– too few"),
+    LEARNING: ("", "– learnt"),
 }
 
 
@@ -35,16 +38,17 @@ def page_of(monitor: MonitorFolder) -> str:
     """Return the page as HTML that holds all it shows."""
     reference, entries = monitor.reference, monitor.entries()
     periods = [entry for entry in entries if entry["kind"] == PERIOD]
-    looked = [entry for entry in periods if entry["verdict"] != "too few"][-_PLOTTED:]
+    looked = [one for one in periods if one["verdict"] not in (TOO_FEW, LEARNING)][-_PLOTTED:]
     over = {name for entry in periods for name in (entry["period"], *entry["with"])}
     cases = monitor.cases()
     waiting = {name: len(some) for name, some in sorted(cases.items()) if name not in over}
-    known = monitor.reference_cases()
+    held = in_force(monitor)
+    known = held.cases
     title = f"{reference.study}: monitoring"
     main = joined(
         (
             _alarms(entries),
-            _reference(reference, known, waiting),
+            _reference(reference, held, waiting),
             *_plots(monitor, known, looked, cases),
             _table(entries),
             _how(reference),
@@ -98,7 +102,8 @@ def _alarms(entries: Sequence[Entry]) -> Html:
     return section("What changed", bullets(lines), tag("p", ask), anchor="alarms")
 
 
-def _reference(reference: Reference, known: Sequence[Case], waiting: Mapping[str, int]) -> Html:
+def _reference(reference: Reference, held: InForce, waiting: Mapping[str, int]) -> Html:
+    known = held.cases
     scanners: dict[str, int] = {}
     for case in known:
         scanners[case.scanner] = scanners.get(case.scanner, 0) + 1
@@ -109,6 +114,8 @@ def _reference(reference: Reference, known: Sequence[Case], waiting: Mapping[str
         ("false alarms expected a year", f"{reference.alarms_a_year:g}"),
         *((f"{period} runs", f"{count} images so far") for period, count in waiting.items()),
     ]
+    if held.lacking:
+        pairs.append(("images that it lacks", f"{held.lacking}; periods are learnt until then"))
     if set(scanners) != {""}:
         pairs.append(("scanners of the reference", named))
     return section("What it is held against", facts(pairs), anchor="reference")

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from wardround.client.clinic.monitoring.case import Case
-from wardround.client.clinic.monitoring.evidence import (
+from wardround.client.clinic.monitoring.comparison.evidence import (
     SHARES,
     Budget,
     Family,
@@ -17,7 +17,8 @@ from wardround.client.clinic.monitoring.evidence import (
     rates,
 )
 from wardround.client.clinic.monitoring.labels import Performance, performance_of
-from wardround.client.clinic.monitoring.monitor import Entry, finding_from_json
+from wardround.client.clinic.monitoring.monitor import finding_from_json
+from wardround.client.clinic.monitoring.renewal import Entry
 from wardround.client.clinic.monitoring.store import Truth
 from wardround.common.html.charts.axes import Axis
 from wardround.common.html.charts.figure import line_figure

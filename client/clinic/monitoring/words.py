@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from wardround.client.clinic.monitoring.evidence import OUTSIDE, Finding
+from wardround.client.clinic.monitoring.comparison.evidence import OUTSIDE, Finding
 
 _NAMED = 3  # statistics of a sentence
 _MOVED = 0.05

@@ -4,10 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from wardround.client.clinic.monitoring.two_samples import (
+from wardround.client.clinic.monitoring.comparison.two_samples import (
     ks_p_values,
     mean_p_value,
-    mmd_p_value,
     rates_p_value,
 )
 
@@ -31,23 +30,6 @@ def test_unknown_values_are_left_out_and_too_few_tell_nothing() -> None:
     first, second = ks_p_values(reference, sample)
     assert first < 1e-6
     assert second == 1.0
-
-
-def test_mmd_sees_what_no_single_column_shows() -> None:
-    draw = np.random.default_rng(0)
-    x = draw.normal(size=300)
-    alike = np.column_stack([x, x + draw.normal(0, 0.1, 300)])
-    turned = np.column_stack([x[:40], -x[:40] + draw.normal(0, 0.1, 40)])
-    assert ks_p_values(alike, turned).min() > 0.05
-    assert mmd_p_value(alike, turned, 999, np.random.default_rng(1)) <= 0.002
-
-
-def test_mmd_of_one_kind_errs_as_often_as_its_level_says() -> None:
-    found = [
-        mmd_p_value(drawn(2 * s, 40), drawn(2 * s + 1, 15), 199, np.random.default_rng(s))
-        for s in range(150)
-    ]
-    assert np.mean([p <= 0.1 for p in found]) < 0.19  # 15 expected of 150; 28 are 4 deviations
 
 
 @given(

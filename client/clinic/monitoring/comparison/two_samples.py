@@ -1,7 +1,7 @@
-"""Whether two samples are of one kind: KS a number, MMD of all numbers together, rates of classes.
+"""Whether two samples are of one kind: KS a number, rates of classes, means.
 
-The p-values of :func:`mmd_p_value` and of rare classes are those of permutations: right for any
-size of a sample, whatever the distribution is.
+The p-values of means and of rare classes are those of permutations: right for any size of a sample,
+whatever the distribution is.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,6 @@ _ENOUGH = 12  # of those as far apart: more permutations would change nothing
 _BLOCK = 2_000
 _UNSURE = 0.2  # the limit distribution errs towards large p-values: below it the exact one is asked
 _MOST_ROWS = 1_000  # of a sample: the kernel of more is no sharper, and slow
-_FAR = 8.0  # robust standard deviations; one strange image must not be the whole distance
 
 
 def ks_p_values(reference: Floats, sample: Floats) -> Floats:
@@ -46,32 +45,6 @@ def ks_p_values(reference: Floats, sample: Floats) -> Floats:
     return found
 
 
-def mmd_p_value(
-    reference: Floats, sample: Floats, permutations: int, generator: np.random.Generator
-) -> float:
-    """Return the p-value of the maximum mean discrepancy (Gretton et al., JMLR 13, 2012, eq. 3).
-
-    Columns are whitened by the reference, so that what hardly varies counts as much as what varies
-    much; the kernel is Gaussian with the median distance.
-
-    Args:
-        reference: ``(n, F)`` finite; of more than 1000 rows as many are drawn.
-        sample: ``(m, F)`` finite.
-        permutations: At most; the smallest p-value is one over them.
-    """
-    if min(len(reference), len(sample)) < _FEW or not reference.shape[1]:
-        return 1.0
-    first, second = _some(reference, generator), _some(sample, generator)
-    kernel = _kernel(_whitened(first, np.concatenate([first, second])))
-    own = np.arange(len(first), len(kernel))[np.newaxis]
-
-    def apart(choices: NDArray[np.int64]) -> Floats:
-        return _distances(kernel, len(first), choices)
-
-    sizes = (len(kernel), len(second))
-    return _p_by_draws(float(apart(own)[0]), apart, sizes, permutations, generator)
-
-
 def _p_by_draws(
     observed: float,
     apart: Callable[[NDArray[np.int64]], Floats],
@@ -86,12 +59,12 @@ def _p_by_draws(
     drawn = beyond = 0
     while drawn < permutations and beyond < _ENOUGH:
         block = min(_SCREEN if not drawn else _BLOCK, permutations - drawn)
-        beyond += int((apart(_choices(block, sizes, generator)) >= observed - 1e-12).sum())
+        beyond += int((apart(choices(block, sizes, generator)) >= observed - 1e-12).sum())
         drawn += block
     return (beyond + 1) / (drawn + 1)
 
 
-def _choices(
+def choices(
     count: int, sizes: tuple[int, int], generator: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return so many choices of some of all places, each without a place twice."""
@@ -100,40 +73,22 @@ def _choices(
     return np.argpartition(drawn, some - 1, axis=1)[:, :some]
 
 
-def _some(rows: Floats, generator: np.random.Generator) -> Floats:
+def some_of(rows: Floats, generator: np.random.Generator) -> Floats:
+    """Return rows, or as many of them as a kernel is made of."""
     if len(rows) <= _MOST_ROWS:
         return rows
     chosen: Floats = rows[np.sort(generator.choice(len(rows), _MOST_ROWS, replace=False))]
     return chosen
 
 
-def _whitened(reference: Floats, rows: Floats) -> Floats:
-    """Return rows in the reference's own directions, each scaled to about one."""
-    low, middle, high = np.percentile(reference, (25, 50, 75), axis=0)
-    scale = np.maximum((high - low) / 1.349, reference.std(0) / 5)
-    scaled = np.clip((rows - middle) / np.where(scale > 0, scale, 1.0), -_FAR, _FAR)
-    own = scaled[: len(reference)]
-    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(own.T)))
-    # A tenth more: directions in which the reference hardly varies are not all the distance.
-    turned: Floats = (scaled - own.mean(0)) @ vectors / np.sqrt(np.maximum(values, 0) + 0.1)
-    return turned
-
-
-def _kernel(rows: Floats) -> Floats:
+def kernel_of(rows: Floats) -> Floats:
+    """Return ``(N, N)``: the Gaussian kernel of the median distance, 0 on the diagonal."""
     squares = (rows**2).sum(1)
     distances = np.maximum(squares[:, None] + squares[None] - 2 * rows @ rows.T, 0)
     apart = distances[distances > 1e-9]
     kernel: Floats = np.exp(-distances / (np.median(apart) if apart.size else 1.0))
     np.fill_diagonal(kernel, 0.0)
     return kernel
-
-
-def _distances(kernel: Floats, first: int, second: NDArray[np.int64]) -> Floats:
-    """Return the discrepancy of each choice of the second sample, rows of ``(B, m)``."""
-    weights = np.full((len(second), len(kernel)), 1 / first)
-    np.put_along_axis(weights, second, -1 / second.shape[1], axis=1)
-    found: Floats = ((weights @ kernel) * weights).sum(1)
-    return found
 
 
 def rates_p_value(

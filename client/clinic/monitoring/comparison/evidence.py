@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.clinic.monitoring.case import Case
-from wardround.client.clinic.monitoring.two_samples import (
-    ks_p_values,
-    mmd_p_value,
-    rates_p_value,
+from wardround.client.clinic.monitoring.comparison.joint import (
+    images_p_value,
+    soft_rates_p_value,
 )
+from wardround.client.clinic.monitoring.comparison.two_samples import ks_p_values, rates_p_value
 from wardround.common.statistics.multiple import holm_p_values
 
 Family = Literal["image statistics", "images together", "predictions", "confidence", "performance"]
 SHARES: Mapping[Family, float] = {
     "image statistics": 0.05,
-    "images together": 0.4,
-    "predictions": 0.45,
-    "confidence": 0.05,
+    "images together": 0.52,
+    "predictions": 0.34,
+    "confidence": 0.04,
     "performance": 0.05,
 }
 """Of a period's false alarms. A single statistic that has moved is seen at any level, and labels
@@ -190,19 +190,23 @@ def _image_findings(
     yield from _adjusted("image statistics", singles, budget)
     together = []
     for scanner, old, new in parts:
-        before, after = _complete(columns(old, names, "looks"), columns(new, names, "looks"))
+        kept, before, after = _complete(names, (old, new))
         generator = budget.generator("together", scanner)
         count = budget.permutations("images together")
-        p = mmd_p_value(before, after, count, generator)
+        p = images_p_value((before, after), kept, count, generator)
         together.append(_Single(scanner, "", np.empty(0), np.empty(len(new)), p))
     yield from _adjusted("images together", together, budget)
 
 
-def _complete(before: Floats, after: Floats) -> tuple[Floats, Floats]:
-    """Return the columns that are known of most, and the rows that are known in all of these."""
-    kept = np.isfinite(before).mean(0) > 0.5
-    before, after = before[:, kept], after[:, kept]
-    return before[np.isfinite(before).all(1)], after[np.isfinite(after).all(1)]
+def _complete(
+    names: Sequence[str], cases: tuple[Sequence[Case], Sequence[Case]]
+) -> tuple[list[str], Floats, Floats]:
+    """Return the statistics that are known of most, and the rows that are known in all of these."""
+    before, after = (columns(some, names, "looks") for some in cases)
+    is_kept = np.isfinite(before).mean(0) > 0.5
+    before, after = before[:, is_kept], after[:, is_kept]
+    kept = [name for name, known in zip(names, is_kept, strict=True) if known]
+    return kept, before[np.isfinite(before).all(1)], after[np.isfinite(after).all(1)]
 
 
 def _prediction_findings(
@@ -236,15 +240,18 @@ def _class_finding(
     classes: Sequence[str],
     budget: Budget,
 ) -> Finding:
-    """Return the test of the rates of predicted classes (BBSE, Lipton et al., ICML 2018).
+    """Return the test of the rates of predicted classes (soft BBSE, Lipton et al., ICML 2018).
 
     The class that has moved most is named.
     """
     own, pooled = looks
     count, generator = budget.permutations("predictions"), budget.generator("classes")
-    old, new, now = (rates(cases, classes) for cases in (reference, pooled, own))
-    p = rates_p_value(old, new, count, generator)
-    alone = rates_p_value(old, now, count, generator)
+    old, new = (rates(cases, classes) for cases in (reference, pooled))
+    sure, sure_new, sure_now = (
+        columns(some, classes, "outputs") for some in (reference, pooled, own)
+    )
+    p = soft_rates_p_value(sure, sure_new, count, generator)
+    alone = p if len(own) == len(pooled) else soft_rates_p_value(sure, sure_now, count, generator)
     shares = [(o / len(reference), n / len(pooled)) for o, n in zip(old, new, strict=True)]
     most = max(range(len(shares)), key=lambda place: shares[place][1] - shares[place][0])
     if len(classes) == 2:
