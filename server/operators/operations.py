@@ -4,9 +4,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import wardround
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, RunError
 from wardround.common.security.tls_key_pair import read_certificate
 from wardround.server.identity.pki import CA_FOLDER
 from wardround.server.identity.server_certificate import SERVER_CERTIFICATE
@@ -29,10 +30,14 @@ from wardround.server.operators.messages import (
     SiteSummary,
     Submission,
     Submitted,
+    WithdrawalAsked,
+    WithdrawalPlanned,
+    Withdrawals,
 )
 from wardround.server.operators.run_events import watch_run
 from wardround.server.operators.run_model import model_parts
 from wardround.server.operators.run_summaries import describe, record_of, summarise
+from wardround.server.scheduling.leaving import Question, answer_aside
 from wardround.server.scheduling.queue import resume_run, stop_run
 from wardround.server.scheduling.store import (
     QUEUED,
@@ -46,6 +51,7 @@ from wardround.server.scheduling.store import (
 from wardround.server.scheduling.submission import read_study, submit_study
 from wardround.server.settings import open_server
 
+_Kind = TypeVar("_Kind")
 Wait = Callable[[float], bool]
 _LOST_SECONDS = 2.0  # a proxy that closes a connection, and a site that opens the next one
 
@@ -105,6 +111,18 @@ class Operations:
         """Queue a run again that was stopped or failed."""
         return summarise(self._folder, resume_run(self._folder, about.run))
 
+    def withdrawals(self, _: Nothing) -> Withdrawals:
+        """Return what sites asked to leave and no operator has begun yet."""
+        return _of_kind(answer_aside(self._folder, Question("list")), Withdrawals)
+
+    def plan_withdrawal(self, asked: WithdrawalAsked) -> WithdrawalPlanned:
+        """Return what a run without a site would repeat."""
+        return _of_kind(answer_aside(self._folder, Question("plan", asked)), WithdrawalPlanned)
+
+    def begin_withdrawal(self, asked: WithdrawalAsked) -> WithdrawalPlanned:
+        """Revoke a run's model and queue its repeat without a site."""
+        return _of_kind(answer_aside(self._folder, Question("begin", asked)), WithdrawalPlanned)
+
     def sites(self, _: Nothing) -> Sites:
         """Return all sites of the consortium."""
         presence = look_who_is_there(self._folder) or Presence(frozenset(), {})
@@ -124,6 +142,13 @@ class Operations:
             runs=dict(Counter(row.state for row in all_runs(self._folder))),
             certificate_expires=_expiry(self._folder),
         )
+
+
+def _of_kind(answer: object, kind: type[_Kind]) -> _Kind:
+    if not isinstance(answer, kind):
+        msg = "the server could not answer: its log says more."
+        raise RunError(msg)
+    return answer
 
 
 def _site(row: SiteRow, presence: Presence) -> SiteSummary:
