@@ -142,6 +142,8 @@ class Shelf:
     def promote(self, model: ModelFolder, falls: Sequence[SiteFall]) -> Placed:
         """Put a model into use, if it goes on from the one that is, and no site falls too far.
 
+        A repeat without who left, of a study of the shelf's, replaces whatever is in use.
+
         Raises:
             InputError: It does not, or one does; nothing changes.
         """
@@ -175,6 +177,13 @@ class Shelf:
             if promoted is None or not promoted.parent:
                 msg = "the model in use is the first of its line: there is none to go back to."
                 raise InputError(msg)
+            repeats = open_model_folder(self.model_path(record[-1].model)).study.study.repeats
+            if repeats is not None:
+                msg = (
+                    "the model in use repeats rounds without a hospital or patients who left, and "
+                    "the one before has them in it: there is none to go back to."
+                )
+                raise InputError(msg)
             earlier = next(one for one in record if one.model == promoted.parent)
             open_model_folder(self.model_path(earlier.model))
             return self._append("rollback", earlier.model, earlier.study, record[-1].model, ())
@@ -190,6 +199,9 @@ class Shelf:
         if before.model == model.digest:
             msg = "this model is in use already."
             raise InputError(msg)
+        repeats = model.study.study.repeats
+        if repeats is not None and any(one.study == repeats.parent for one in self.record()):
+            return  # one of the line was revoked: what is in use may have the same people in it
         now = open_model_folder(self.model_path(before.model))
         if held is None or held.model != now.contract.parameters:
             msg = (

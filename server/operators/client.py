@@ -136,7 +136,7 @@ class ServerLine:
 
     def withdrawals(self) -> Withdrawals:
         """Return what sites asked to leave and no operator has begun yet."""
-        return self._ask("ListWithdrawals", Nothing(), Withdrawals, _LONG_SECONDS)
+        return self._ask("ListWithdrawals", Nothing(), Withdrawals)
 
     def plan_withdrawal(self, asked: WithdrawalAsked) -> WithdrawalPlanned:
         """Return what a run without a site would repeat; nothing is changed."""

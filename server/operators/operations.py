@@ -4,10 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import wardround
-from wardround.common.errors import InputError, RunError
+from wardround.common.errors import InputError
 from wardround.common.security.tls_key_pair import read_certificate
 from wardround.server.identity.pki import CA_FOLDER
 from wardround.server.identity.server_certificate import SERVER_CERTIFICATE
@@ -37,7 +36,7 @@ from wardround.server.operators.messages import (
 from wardround.server.operators.run_events import watch_run
 from wardround.server.operators.run_model import model_parts
 from wardround.server.operators.run_summaries import describe, record_of, summarise
-from wardround.server.scheduling.leaving import Question, answer_aside
+from wardround.server.scheduling.leaving import Question, answer_aside, waiting
 from wardround.server.scheduling.queue import resume_run, stop_run
 from wardround.server.scheduling.store import (
     QUEUED,
@@ -51,7 +50,6 @@ from wardround.server.scheduling.store import (
 from wardround.server.scheduling.submission import read_study, submit_study
 from wardround.server.settings import open_server
 
-_Kind = TypeVar("_Kind")
 Wait = Callable[[float], bool]
 _LOST_SECONDS = 2.0  # a proxy that closes a connection, and a site that opens the next one
 
@@ -113,15 +111,15 @@ class Operations:
 
     def withdrawals(self, _: Nothing) -> Withdrawals:
         """Return what sites asked to leave and no operator has begun yet."""
-        return _of_kind(answer_aside(self._folder, Question("list")), Withdrawals)
+        return waiting(self._folder)
 
     def plan_withdrawal(self, asked: WithdrawalAsked) -> WithdrawalPlanned:
         """Return what a run without a site would repeat."""
-        return _of_kind(answer_aside(self._folder, Question("plan", asked)), WithdrawalPlanned)
+        return answer_aside(self._folder, Question("plan", asked))
 
     def begin_withdrawal(self, asked: WithdrawalAsked) -> WithdrawalPlanned:
         """Revoke a run's model and queue its repeat without a site."""
-        return _of_kind(answer_aside(self._folder, Question("begin", asked)), WithdrawalPlanned)
+        return answer_aside(self._folder, Question("begin", asked))
 
     def sites(self, _: Nothing) -> Sites:
         """Return all sites of the consortium."""
@@ -142,13 +140,6 @@ class Operations:
             runs=dict(Counter(row.state for row in all_runs(self._folder))),
             certificate_expires=_expiry(self._folder),
         )
-
-
-def _of_kind(answer: object, kind: type[_Kind]) -> _Kind:
-    if not isinstance(answer, kind):
-        msg = "the server could not answer: its log says more."
-        raise RunError(msg)
-    return answer
 
 
 def _site(row: SiteRow, presence: Presence) -> SiteSummary:

@@ -17,6 +17,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from wardround.common.errors import InputError, RunError, WardroundError
+from wardround.server.scheduling.store import all_runs
+from wardround.server.sites.withdrawal_requests import open_requests
 from wardround.server.sites.withdrawals_told import (
     WithdrawalAsked,
     WithdrawalPlanned,
@@ -24,8 +26,6 @@ from wardround.server.sites.withdrawals_told import (
     WithdrawalWaiting,
 )
 
-Answer = WithdrawalPlanned | Withdrawals
-What = Literal["list", "plan", "begin"]
 _PATIENCE_SECONDS = 240.0  # a model of gigabytes is copied
 _ONE_AT_A_TIME = Lock()
 _REFUSED = 2
@@ -35,24 +35,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked.
+    """What is asked: a plan, or to begin."""
 
-    Attributes:
-        about: Which run and site; None of a list.
-    """
-
-    what: What
-    about: WithdrawalAsked | None = None
+    what: Literal["plan", "begin"]
+    about: WithdrawalAsked
 
 
-_QUESTION, _ANSWER = TypeAdapter(Question), TypeAdapter[Answer](Answer)
+_QUESTION, _ANSWER = TypeAdapter(Question), TypeAdapter(WithdrawalPlanned)
 
 
 def waiting(folder: Path) -> Withdrawals:
     """Return what sites asked and no operator has begun yet, the oldest first."""
-    from wardround.server.scheduling.repeat import open_requests
-    from wardround.server.scheduling.store import all_runs
-
     runs = {row.digest: row.run for row in all_runs(folder)}
     return Withdrawals(
         tuple(
@@ -108,14 +101,7 @@ def _answered(folder: Path, asked: WithdrawalAsked, begins: bool) -> WithdrawalP
     )
 
 
-def answer(folder: Path, question: Question) -> Answer:
-    """Return the answer to a question, found in this process."""
-    if question.about is None:
-        return waiting(folder)
-    return (begin if question.what == "begin" else plan)(folder, question.about)
-
-
-def answer_aside(folder: Path, question: Question) -> Answer:
+def answer_aside(folder: Path, question: Question) -> WithdrawalPlanned:
     """Return the answer to a question, found in a process that ends with it.
 
     Raises:
@@ -150,7 +136,8 @@ def main(arguments: list[str]) -> int:
     """Answer the question that comes in, for :func:`answer_aside`; return the exit code."""
     try:
         question = _QUESTION.validate_json(sys.stdin.read())
-        found = asdict(answer(Path(arguments[0]), question))
+        ask = begin if question.what == "begin" else plan
+        found = asdict(ask(Path(arguments[0]), question.about))
     except WardroundError as error:
         sys.stdout.write(json.dumps({"refused": str(error)}))
         return _REFUSED if isinstance(error, InputError) else 1

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import pytest
 from tests.support.leaving.late_town import approve, call, finished, submit_file
 from tests.support.stage import CANARY, Deployment, deployed, table_study
 
+from wardround.client.privacy.ledger.file import read_ledger
+from wardround.client.privacy.ledger.report import report_ledger
+from wardround.common.privacy.accounting import epsilon_of
 from wardround.common.study.loading import load_study, with_changes
+from wardround.common.study.plans.patient_privacy import plan_privacy
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import read_records
 from wardround.server.scheduling.folder import RunFolder
@@ -21,14 +26,14 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
-SITES = ("north", "south")
+SITES, DELTA = ("north", "south"), 1e-3
 PATIENTS = 160
 FIRST = with_changes(
     table_study("going on", steps=20, rounds=3, minimum_sites=2), {"continual.wave": 1}
 )
 
 
-def write_waves(folder: Path, seed: int, *approved: Study, policy: str = "") -> None:
+def write_waves(folder: Path, seed: int, *approved: Study, policy: str) -> None:
     """Write a manifest in which another value tells the classes apart in wave 2, and a policy."""
     drawn = np.random.default_rng(seed)
     with (folder / "manifest.csv").open("w", newline="") as stream:
@@ -41,20 +46,20 @@ def write_waves(folder: Path, seed: int, *approved: Study, policy: str = "") -> 
             values = [told, other] if wave == 1 else [other, told]
             writer.writerow([f"{CANARY}{number}", label, split, wave, *values])
     digests = json.dumps([study.digest for study in approved])
-    rules = policy or "privacy_required = false\n"
     (folder / "policy.toml").write_text(
-        f'{rules}smallest_cohort = 10\nsmallest_cell = 1\nmetrics = "sums"\napproved = {digests}\n'
+        f'{policy}smallest_cohort = 10\nsmallest_cell = 1\nmetrics = "sums"\napproved = {digests}\n'
     )
 
 
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Deployment]:
-    with deployed(tmp_path) as made:
+@contextmanager
+def town_of(folder: Path, study: Study, policy: str) -> Iterator[Deployment]:
+    """Give a server and the daemons of two hospitals that have approved a study."""
+    with deployed(folder) as made:
         made.change_settings(gathering_seconds=1.0)
         made.start_server()
         for seed, name in enumerate(SITES):
-            write_waves(made.join(name), seed, FIRST)
-        (tmp_path / "first.toml").write_text(FIRST.to_toml())
+            write_waves(made.join(name), seed, study, policy=policy)
+        (folder / "first.toml").write_text(study.to_toml())
         for name in SITES:
             made.start_site(name)
         yield made
@@ -76,7 +81,12 @@ def gone_on(town: Deployment, parent: str, name: str, *words: object) -> tuple[s
     return run.name, study
 
 
-def test_a_study_goes_on_is_promoted_refused_and_taken_back(town: Deployment) -> None:
+def test_a_study_goes_on_is_promoted_refused_and_taken_back(tmp_path: Path) -> None:
+    with town_of(tmp_path, FIRST, "privacy_required = false\n") as town:
+        a_model_in_use(town)
+
+
+def a_model_in_use(town: Deployment) -> None:
     first = finished(submit_file(town, town.folder / "first.toml", *SITES))
     server, shelf = ("--server", town.server), ("--shelf", town.folder / "in-use")
     one = said("runs", "promote", first.name, *server, *shelf)
@@ -85,7 +95,7 @@ def test_a_study_goes_on_is_promoted_refused_and_taken_back(town: Deployment) ->
     assert study.continual is not None
     assert (study.continual.parent, study.continual.wave) == (FIRST.digest, 2)
     two = said("runs", "promote", second, *server, *shelf)
-    assert [fall["site"] for fall in two["falls"]] == list(SITES)
+    assert [fall["site"] for fall in two["falls"]] == [*SITES, "all sites"]
     assert all(fall["split"] == "validation" for fall in two["falls"])
     assert two["parent"] == one["model"]
     assert said("runs", "promoted", *shelf)[-1]["model"] == two["model"]
@@ -110,3 +120,30 @@ def trained_on(town: Deployment, run: str) -> dict[str, int]:
     """Return how many examinations each site trained on in a run's first round."""
     records = read_records(RunFolder(town.server, run).checkpoints / "history.jsonl")
     return {one.site: one.examinations for one in records[0].sites}
+
+
+def test_what_a_study_that_goes_on_spends_adds_to_what_its_parent_spent(tmp_path: Path) -> None:
+    private = {
+        "privacy.mode": "patient",
+        "privacy.noise_multiplier": 1.5,
+        "privacy.delta": DELTA,
+        "privacy.sampling_rate": 0.5,
+        "privacy.expected_patients": 40,
+        "federation.rounds": 2,
+    }
+    parent = with_changes(FIRST, {"study.name": "private", "training.local_steps": 2, **private})
+    policy = f"lifetime_epsilon = 1000.0\nlifetime_delta = {DELTA}\nstudy_epsilon = 100.0\n"
+    with town_of(tmp_path, parent, policy) as town:
+        first = finished(submit_file(town, town.folder / "first.toml", *SITES))
+        second, child = gone_on(town, first.name, "second")
+        spent = [plan_privacy(one).spend(2) for one in (parent, child)]
+        for name in SITES:
+            report = report_ledger(read_ledger(town.site(name)).entries)
+            (trained,) = (one for one in report.datasets if one.part == "train")
+            assert {run.study for run in trained.runs} == {parent.digest, child.digest}
+            assert trained.epsilon == pytest.approx(epsilon_of(spent, DELTA))
+            assert trained.epsilon > max(run.epsilon for run in trained.runs)
+        words = ("--server", town.server, "--shelf", town.folder / "in-use")
+        call("runs", "promote", first.name, *words)
+        refused = call("runs", "promote", second, *words, code=2)
+        assert "nobody can tell whether a site falls" in refused, "policies tell no validation"
