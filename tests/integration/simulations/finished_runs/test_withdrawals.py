@@ -307,6 +307,7 @@ def waves_of(manifest: Path) -> Path:
     return manifest
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leaves", ["site", "patients"])
 def test_who_leaves_a_parent_is_in_no_bit_of_the_study_that_goes_on_from_its_repeat(
     leaves: str, tmp_path: Path, wardround: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
@@ -348,9 +349,8 @@ def test_who_leaves_a_parent_is_in_no_bit_of_the_study_that_goes_on_from_its_rep
     assert model_of(again) != model_of(tmp_path / "second")
 
     shelf = ("--shelf", tmp_path / "in-use")
-    for name in ("first", "repeat", "again"):
-        wide = done("runs", "promote", tmp_path / name, *shelf) if name != "again" else ""
-        assert "In use" in wide or name == "again"
+    for name in ("first", "repeat"):
+        done("runs", "promote", tmp_path / name, *shelf)
     back = wardround("runs", "rollback", *shelf)
     assert back.code == 2
     assert "without a hospital or patients who left" in back.err
