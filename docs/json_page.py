@@ -394,24 +394,9 @@ OUTPUTS: dict[str, Output] = {
         parts={"falls": f"{_PLACED}:SiteFall"},
         made_in="src/wardround/commands/promotion.py:_said",
     ),
-    "runs withdraw": Output(
-        of="wardround.server.sites.withdrawal:WithdrawalPlan",
-        keys={
-            "asked": "Whether the site has asked for it.",
-            "run": "The run that repeats; empty with --plan, unless one was begun before.",
-            "digest": "Of its study; empty with --plan.",
-        },
-    ),
+    "runs withdraw": Output(of="wardround.server.sites.withdrawals_told:WithdrawalPlanned"),
     "runs withdrawals": Output(
-        _LIST,
-        keys={
-            "site": "Which site leaves, or has patients who do.",
-            "without": "Whether the site leaves, or patients of it: site or patients.",
-            "time": "When it asked, in seconds since 1970.",
-            "study": "The study's digest.",
-            "run": "The newest run of the study.",
-        },
-        made_in="server/cli/withdrawal.py:withdrawals",
+        _LIST, of="wardround.server.sites.withdrawals_told:WithdrawalWaiting"
     ),
     "withdraw": Output(
         of="wardround.server.sites.withdrawal:WithdrawalPlan",

@@ -142,6 +142,7 @@ def continued(model: "ModelFolder", asked: Continuation, weights_sha256: str) ->
     wave = asked.wave or 1 + (1 if parent.continual is None else parent.continual.wave)
     changes: dict[str, object] = {
         "study.name": f"{_WAVE.sub('', parent.name)} wave {wave}",
+        "study.repeats": None,  # the parent may repeat a run without a site; this one trains anew
         "model.weights_sha256": weights_sha256,
         "continual.wave": wave,
         "continual.parent": parent.digest,

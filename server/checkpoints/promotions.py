@@ -28,23 +28,30 @@ from wardround.common.files.json_lines import (
 from wardround.common.files.lock import held_alone
 from wardround.common.models.model_folder import ModelFolder, open_model_folder
 from wardround.common.runtime.fields import OfForm
+from wardround.common.study.study import Study
 
 RECORD_FILE, MODELS_FOLDER = "promotions.jsonl", "models"
+ALL_SITES = "all sites"
+ENDLESS = 1e9  # the reach of a fall of which nobody can tell anything
 _SHOWN = 16  # digits of a digest in a folder's name
 _Digest = Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")]
 
 
 @dataclass(frozen=True, slots=True)
 class SiteFall:
-    """How much worse a model is than the one before it, at one site.
+    """How much worse a model is than the one before it, at one site or at all together.
 
     Attributes:
+        site: The site's name, or ``all sites``.
         wave: Of the data; 0 of all waves together.
         before: The study's metric of the model before.
         now: The same of this model.
         fall: Of the study's metric; positive is worse.
         margin: How far it may fall.
         split: Of the patients on whom both were measured.
+        reach: Half of the 95 % interval of the fall, which is that of its patients; None where
+            nobody tells it.
+        patients: How many there are, where that is told.
     """
 
     site: str
@@ -54,18 +61,33 @@ class SiteFall:
     fall: float
     margin: float
     split: str = "test"
+    reach: float | None = None
+    patients: int | None = None
 
     @property
     def is_beyond(self) -> bool:
-        """Whether it falls further than it may, or cannot be told."""
-        return not self.fall <= self.margin
+        """Whether it falls further than it may for certain, or is no number."""
+        return not self.fall - (self.reach or 0.0) <= self.margin
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it falls further than it may, and so few patients cannot tell."""
+        return self.fall > self.margin and not self.is_beyond
 
     def words(self) -> str:
-        """Return where, from what to what, and how far it may."""
+        """Return where, from what to what, how far it may, and how sure that is."""
         on = f"wave {self.wave}" if self.wave else "all waves"
+        of = "" if self.patients is None else f" of {self.patients} patients"
+        if self.reach is None:
+            sure = ""
+        elif self.reach >= ENDLESS:
+            sure = " (nobody can tell)"
+        else:
+            sure = f" ({-self.fall - self.reach:+.3f} to {-self.fall + self.reach:+.3f})"
+        doubt = "; too few patients to tell" if self.is_doubtful else ""
         return (
-            f"{self.site}, {on} ({self.split}): {self.before:.3f} to {self.now:.3f}, "
-            f"{-self.fall:+.3f}, may fall by {self.margin:g}"
+            f"{self.site}, {on} ({self.split}{of}): {self.before:.3f} to {self.now:.3f}, "
+            f"{-self.fall:+.3f}{sure}, may fall by {self.margin:g}{doubt}"
         )
 
 
@@ -120,6 +142,8 @@ class Shelf:
     def promote(self, model: ModelFolder, falls: Sequence[SiteFall]) -> Placed:
         """Put a model into use, if it goes on from the one that is, and no site falls too far.
 
+        A repeat without who left, of a study of the shelf's, replaces whatever is in use.
+
         Raises:
             InputError: It does not, or one does; nothing changes.
         """
@@ -153,6 +177,13 @@ class Shelf:
             if promoted is None or not promoted.parent:
                 msg = "the model in use is the first of its line: there is none to go back to."
                 raise InputError(msg)
+            repeats = open_model_folder(self.model_path(record[-1].model)).study.study.repeats
+            if repeats is not None:
+                msg = (
+                    "the model in use repeats rounds without a hospital or patients who left, and "
+                    "the one before has them in it: there is none to go back to."
+                )
+                raise InputError(msg)
             earlier = next(one for one in record if one.model == promoted.parent)
             open_model_folder(self.model_path(earlier.model))
             return self._append("rollback", earlier.model, earlier.study, record[-1].model, ())
@@ -168,6 +199,9 @@ class Shelf:
         if before.model == model.digest:
             msg = "this model is in use already."
             raise InputError(msg)
+        repeats = model.study.study.repeats
+        if repeats is not None and any(one.study == repeats.parent for one in self.record()):
+            return  # one of the line was revoked: what is in use may have the same people in it
         now = open_model_folder(self.model_path(before.model))
         if held is None or held.model != now.contract.parameters:
             msg = (
@@ -237,8 +271,20 @@ class Shelf:
         return found
 
 
+def margin_of(study: Study, site: str) -> float:
+    """Return how far a site's metric may fall for a promotion."""
+    held = study.continual
+    if held is None:
+        return study.evaluation.margin
+    usual = study.evaluation.margin if held.margin is None else held.margin
+    return held.margins.get(site, usual)
+
+
 def require_no_fall(falls: Sequence[SiteFall], model: ModelFolder) -> None:
     """Check that a model may replace the one that it goes on from.
+
+    A site whose patients are too few to tell does not hold the model up, unless all sites together
+    fall beyond the margin on the same patients: many doubtful falls make a certain one.
 
     Raises:
         InputError: Nobody measured both, or a site falls beyond its margin.
@@ -246,17 +292,30 @@ def require_no_fall(falls: Sequence[SiteFall], model: ModelFolder) -> None:
     held = model.study.continual
     if held is None or held.parent is None:
         return
-    if not falls:
+    sites = [one for one in falls if one.site != ALL_SITES]
+    if not sites:
         msg = (
             "no site's metric of this model and of the one that it goes on from is known, so "
             "nobody can tell whether a site falls: measure validation or test patients in the "
             "study, or look at it by hand."
         )
         raise InputError(msg)
-    if beyond := [one for one in falls if one.is_beyond]:
+    if beyond := [one for one in sites if one.is_beyond]:
         listed = "; ".join(one.words() for one in beyond)
         msg = (
             f"the model is not promoted, for it falls beyond the margin at {len(beyond)} of "
-            f"{len(falls)} places: {listed}. The model in use stays."
+            f"{len(sites)} places: {listed}. The model in use stays."
+        )
+        raise InputError(msg)
+    doubtful = [one for one in sites if one.is_doubtful]
+    together = {(one.wave, one.split): one for one in falls if one.site == ALL_SITES}
+    for one in doubtful:
+        of_all = together.get((one.wave, one.split))
+        if of_all is not None and of_all.fall <= of_all.margin:
+            continue
+        whole = "what all sites have together is not known" if of_all is None else of_all.words()
+        msg = (
+            f"the model is not promoted: {one.words()}, and {whole}. The model in use stays; more "
+            "patients to measure on could tell, or a wider continual.margins of that site."
         )
         raise InputError(msg)

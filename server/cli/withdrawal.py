@@ -2,19 +2,23 @@
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-if TYPE_CHECKING:
-    from wardround.server.scheduling.repeat import Proposed
+from wardround.server.cli.operators import HERE, Identity, Server
 
-ServerFolderOption = Annotated[
-    Path,
-    typer.Option("--server", envvar="WARDROUND_SERVER", help="The server folder, on its machine."),
-]
+if TYPE_CHECKING:
+    from wardround.server.sites.withdrawals_told import (
+        WithdrawalAsked,
+        WithdrawalPlanned,
+        Withdrawals,
+    )
+
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -33,7 +37,8 @@ def withdraw(  # noqa: PLR0913 # one argument an option of the command line
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and end.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask in a terminal.")] = False,
-    server: ServerFolderOption = Path(),
+    server: Server = HERE,
+    identity: Identity = None,
     as_json: AsJson = False,
 ) -> None:
     """Repeat a run without a site, from the last commit before its first number came in.
@@ -45,30 +50,31 @@ def withdraw(  # noqa: PLR0913 # one argument an option of the command line
     Example: wardround runs withdraw my-study-1 --site north --server /srv/wardround
     """
     from wardround.common.runtime.printable import write_lines
-    from wardround.server.scheduling.repeat import begin_repeat, propose
-    from wardround.server.settings import open_server
+    from wardround.server.sites.withdrawals_told import WithdrawalAsked
 
-    folder = open_server(server).folder
-    proposed = propose(folder, run, site, "patients" if patients else "site")
-    if not as_json:
-        write_lines("\n".join(_plan_words(proposed)) + "\n")
-    if plan:
-        if as_json:
-            _print_json(proposed, "")
-        return
-    if sys.stdin.isatty() and not yes and not proposed.begun:
-        typer.confirm("The run's model is revoked, and its rounds are repeated. Go on?", abort=True)
-    row = begin_repeat(folder, proposed)
+    asked = WithdrawalAsked(run, site, patients)
+    with _desk_at(server, identity) as desk:
+        proposed = desk.plan_withdrawal(asked)
+        if not as_json:
+            write_lines("\n".join(proposed.words) + "\n")
+        if plan:
+            if as_json:
+                _print_json(proposed)
+            return
+        if sys.stdin.isatty() and not yes and not proposed.run:
+            question = "The run's model is revoked, and its rounds are repeated. Go on?"
+            typer.confirm(question, abort=True)
+        begun = desk.begin_withdrawal(asked)
     if as_json:
-        _print_json(proposed, row.run, row.digest)
+        _print_json(begun)
         return
     write_lines(
-        f"Run {row.run} repeats it: its sites approve study {row.digest}\n"
-        f"Watch it: wardround runs watch {row.run} --server {server}\n"
+        f"Run {begun.run} repeats it: its sites approve study {begun.digest}\n"
+        f"Watch it: wardround runs watch {begun.run} --server {server}\n"
     )
 
 
-def withdrawals(server: ServerFolderOption = Path(), as_json: AsJson = False) -> None:
+def withdrawals(server: Server = HERE, identity: Identity = None, as_json: AsJson = False) -> None:
     """List what sites asked to leave, and no operator has begun yet, the oldest first.
 
     Example: wardround runs withdrawals --server /srv/wardround
@@ -76,54 +82,66 @@ def withdrawals(server: ServerFolderOption = Path(), as_json: AsJson = False) ->
     from datetime import UTC, datetime
 
     from wardround.common.runtime.printable import write_lines
-    from wardround.server.scheduling.repeat import open_requests
-    from wardround.server.scheduling.store import all_runs
-    from wardround.server.settings import open_server
 
-    folder = open_server(server).folder
-    found, rows = open_requests(folder), all_runs(folder)
-    runs = {row.digest: row.run for row in rows}
+    with _desk_at(server, identity) as desk:
+        found = desk.withdrawals().waiting
     if as_json:
-        said = [
-            {
-                "site": one.asked.site,
-                "without": one.asked.without,
-                "time": one.asked.time,
-                "study": one.asked.study,
-                "run": runs.get(one.asked.study, ""),
-            }
-            for one in found
-        ]
-        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.write(json.dumps([asdict(one) for one in found]) + "\n")
         return
     for one in found:
-        when = datetime.fromtimestamp(one.asked.time, UTC)
-        patients = one.asked.without == "patients"
-        what = f"patients of {one.asked.site}" if patients else one.asked.site
-        run = runs.get(one.asked.study, "")
+        when = datetime.fromtimestamp(one.time, UTC)
+        patients = one.without == "patients"
+        what = f"patients of {one.site}" if patients else one.site
         write_lines(
             f"{what}, asked {when:%Y-%m-%d %H:%M} UTC\n"
-            f"  wardround runs withdraw {run} --site {one.asked.site}"
+            f"  wardround runs withdraw {one.run} --site {one.site}"
             f"{' --patients' * patients} --server {server}\n"
         )
     if not found:
         sys.stdout.write("Nobody asks to leave.\n")
 
 
-def _plan_words(proposed: "Proposed") -> list[str]:
-    lines = list(proposed.plan.words())
-    if proposed.begun:
-        lines.append(f"It was begun before: run {proposed.begun}.")
-    elif proposed.request is None:
-        lines.append(f"{proposed.plan.site} has not asked for it: this is your own decision.")
-    return lines
+class _Desk(Protocol):
+    """Who answers: the server folder on this machine, or a server that runs."""
+
+    def withdrawals(self) -> "Withdrawals": ...
+    def plan_withdrawal(self, asked: "WithdrawalAsked") -> "WithdrawalPlanned": ...
+    def begin_withdrawal(self, asked: "WithdrawalAsked") -> "WithdrawalPlanned": ...
 
 
-def _print_json(proposed: "Proposed", run: str, digest: str = "") -> None:
-    said = {
-        **asdict(proposed.plan),
-        "asked": proposed.request is not None,
-        "run": run or proposed.begun,
-        "digest": digest,
-    }
-    sys.stdout.write(json.dumps(said) + "\n")
+@dataclass(frozen=True, slots=True)
+class _OwnFolder:
+    """A server folder on this machine, whether its server runs or not."""
+
+    folder: Path
+
+    def withdrawals(self) -> "Withdrawals":
+        from wardround.server.scheduling.leaving import waiting
+
+        return waiting(self.folder)
+
+    def plan_withdrawal(self, asked: "WithdrawalAsked") -> "WithdrawalPlanned":
+        from wardround.server.scheduling.leaving import plan
+
+        return plan(self.folder, asked)
+
+    def begin_withdrawal(self, asked: "WithdrawalAsked") -> "WithdrawalPlanned":
+        from wardround.server.scheduling.leaving import begin
+
+        return begin(self.folder, asked)
+
+
+@contextmanager
+def _desk_at(server: str, identity: Path | None) -> Iterator[_Desk]:
+    from wardround.server.cli.operators import line_to
+    from wardround.server.settings import SERVER_FILE, open_server
+
+    if (Path(server) / SERVER_FILE).exists():
+        yield _OwnFolder(open_server(Path(server)).folder)
+        return
+    with line_to(server, identity) as line:
+        yield line
+
+
+def _print_json(planned: "WithdrawalPlanned") -> None:
+    sys.stdout.write(json.dumps(asdict(planned)) + "\n")

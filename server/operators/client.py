@@ -27,6 +27,9 @@ from wardround.server.operators.messages import (
     Sites,
     Submission,
     Submitted,
+    WithdrawalAsked,
+    WithdrawalPlanned,
+    Withdrawals,
 )
 from wardround.server.operators.wire import (
     LARGEST_MESSAGE,
@@ -39,6 +42,7 @@ from wardround.server.operators.wire import (
 from wardround.server.settings import LOCK_FILE, SERVER_FILE
 
 ANSWER_SECONDS = 30.0
+_LONG_SECONDS = 300.0  # commits are read and copied; what was begun is begun once
 _Reply = TypeVar("_Reply")
 # Each is the sentence of a refusal; any other status is gRPC's own.
 _INPUT, _RUN = (grpc.StatusCode.INVALID_ARGUMENT,), (grpc.StatusCode.FAILED_PRECONDITION,)
@@ -130,6 +134,18 @@ class ServerLine:
         """Queue a run again."""
         return self._ask("ResumeRun", AboutRun(run), RunSummary)
 
+    def withdrawals(self) -> Withdrawals:
+        """Return what sites asked to leave and no operator has begun yet."""
+        return self._ask("ListWithdrawals", Nothing(), Withdrawals)
+
+    def plan_withdrawal(self, asked: WithdrawalAsked) -> WithdrawalPlanned:
+        """Return what a run without a site would repeat; nothing is changed."""
+        return self._ask("PlanWithdrawal", asked, WithdrawalPlanned, _LONG_SECONDS)
+
+    def begin_withdrawal(self, asked: WithdrawalAsked) -> WithdrawalPlanned:
+        """Revoke a run's model and queue its repeat without a site."""
+        return self._ask("BeginWithdrawal", asked, WithdrawalPlanned, _LONG_SECONDS)
+
     def sites(self) -> Sites:
         """Return all sites of the consortium."""
         return self._ask("ListSites", Nothing(), Sites)
@@ -138,10 +154,12 @@ class ServerLine:
         """Return how the server stands."""
         return self._ask("ShowServer", Nothing(), ServerSummary)
 
-    def _ask(self, method: str, question: object, kind: type[_Reply]) -> _Reply:
+    def _ask(
+        self, method: str, question: object, kind: type[_Reply], seconds: float = ANSWER_SECONDS
+    ) -> _Reply:
         call = self.channel.unary_unary(f"/{SERVICE}/{method}", request_serializer=pack)
         with self._refusals_read():
-            return read_reply(kind, call(question, timeout=ANSWER_SECONDS))
+            return read_reply(kind, call(question, timeout=seconds))
 
     @contextmanager
     def _refusals_read(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from wardround.server.identity.operator_access import OperatorGate
 from wardround.server.identity.server_certificate import ServerTls, load_server_tls
 from wardround.server.operators.connected_sites import PresenceMonitor
 from wardround.server.operators.interceptor import MOST_WATCHERS, OperatorInterceptor
-from wardround.server.operators.messages import AboutRun, Nothing, Submission
+from wardround.server.operators.messages import AboutRun, Nothing, Submission, WithdrawalAsked
 from wardround.server.operators.operations import Operations
 from wardround.server.operators.wire import (
     LARGEST_MESSAGE,
@@ -151,6 +151,9 @@ def _handlers(operations: Operations, closing: Event) -> grpc.GenericRpcHandler:
         "RecordRun": (AboutRun, operations.record),
         "StopRun": (AboutRun, operations.stop),
         "ResumeRun": (AboutRun, operations.resume),
+        "ListWithdrawals": (Nothing, operations.withdrawals),
+        "PlanWithdrawal": (WithdrawalAsked, operations.plan_withdrawal),
+        "BeginWithdrawal": (WithdrawalAsked, operations.begin_withdrawal),
         "ListSites": (Nothing, operations.sites),
         "ShowServer": (Nothing, operations.server),
     }

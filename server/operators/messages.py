@@ -13,6 +13,10 @@ from wardround.server.checkpoints.canary import CanaryReport
 from wardround.server.checkpoints.canary import CanaryRow as CanaryRow
 from wardround.server.checkpoints.evidence import EvidenceRow
 from wardround.server.checkpoints.lost_sites import lost_words
+from wardround.server.sites.withdrawals_told import WithdrawalAsked as WithdrawalAsked
+from wardround.server.sites.withdrawals_told import WithdrawalPlanned as WithdrawalPlanned
+from wardround.server.sites.withdrawals_told import Withdrawals as Withdrawals
+from wardround.server.sites.withdrawals_told import WithdrawalWaiting as WithdrawalWaiting
 
 _Message = TypeVar("_Message")
 

@@ -29,10 +29,14 @@ from wardround.server.operators.messages import (
     SiteSummary,
     Submission,
     Submitted,
+    WithdrawalAsked,
+    WithdrawalPlanned,
+    Withdrawals,
 )
 from wardround.server.operators.run_events import watch_run
 from wardround.server.operators.run_model import model_parts
 from wardround.server.operators.run_summaries import describe, record_of, summarise
+from wardround.server.scheduling.leaving import Question, answer_aside, waiting
 from wardround.server.scheduling.queue import resume_run, stop_run
 from wardround.server.scheduling.store import (
     QUEUED,
@@ -104,6 +108,18 @@ class Operations:
     def resume(self, about: AboutRun) -> RunSummary:
         """Queue a run again that was stopped or failed."""
         return summarise(self._folder, resume_run(self._folder, about.run))
+
+    def withdrawals(self, _: Nothing) -> Withdrawals:
+        """Return what sites asked to leave and no operator has begun yet."""
+        return waiting(self._folder)
+
+    def plan_withdrawal(self, asked: WithdrawalAsked) -> WithdrawalPlanned:
+        """Return what a run without a site would repeat."""
+        return answer_aside(self._folder, Question("plan", asked))
+
+    def begin_withdrawal(self, asked: WithdrawalAsked) -> WithdrawalPlanned:
+        """Revoke a run's model and queue its repeat without a site."""
+        return answer_aside(self._folder, Question("begin", asked))
 
     def sites(self, _: Nothing) -> Sites:
         """Return all sites of the consortium."""

@@ -43,10 +43,8 @@ from wardround.server.sites.withdrawal import (
     study_without,
 )
 from wardround.server.sites.withdrawal_requests import (
-    RepeatRecord,
     find_request,
     read_repeat,
-    requests_of,
     write_repeat,
 )
 
@@ -156,12 +154,6 @@ def certify(folder: Path, run: RunFolder, study: Study, kept: Commit) -> None:
     run.log("withdrawal certified", reason=hashlib.sha256(line).hexdigest())
 
 
-def open_requests(folder: Path) -> tuple[SignedRequest, ...]:
-    """Return what sites asked and no operator has begun yet."""
-    begun = {record.request.encode() for record in _repeats(folder)}
-    return tuple(one for one in requests_of(folder) if one.line not in begun)
-
-
 def operator_request(key: Ed25519PrivateKey, study: Study, plan: WithdrawalPlan) -> SignedRequest:
     """Return the request of an operator who takes a site out that has not asked."""
     asked = WithdrawalRequest(
@@ -197,11 +189,6 @@ def _begun(folder: Path, run: str, site: str, without: Without) -> str:
             with suppress(InputError):  # what a killed command left is no run
                 return find_run(folder, path.name).run
     return ""
-
-
-def _repeats(folder: Path) -> list[RepeatRecord]:
-    found = (read_repeat(path) for path in (folder / "runs").glob("*"))
-    return [record for record in found if record is not None]
 
 
 def _reason(plan: WithdrawalPlan) -> str:

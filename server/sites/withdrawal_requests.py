@@ -108,6 +108,13 @@ def requests_of(folder: Path) -> tuple[SignedRequest, ...]:
     return tuple(sorted(found, key=lambda one: (one.asked.time, one.digest)))
 
 
+def open_requests(folder: Path) -> tuple[SignedRequest, ...]:
+    """Return what sites asked and no operator has begun yet, the oldest first."""
+    records = (read_repeat(run_folder) for run_folder in _runs(folder))
+    begun = {record.request.encode() for record in records if record is not None}
+    return tuple(one for one in requests_of(folder) if one.line not in begun)
+
+
 def answer_of(folder: Path, signed: SignedRequest) -> WithdrawalAnswer:
     """Return what has become of a request."""
     for run_folder in _runs(folder):

@@ -12,6 +12,7 @@ from statistics import fmean
 
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
+from wardround.server.checkpoints.promotions import ENDLESS, SiteFall, margin_of
 from wardround.simulations.run_files.folder import ALL_SITES
 from wardround.simulations.run_files.waves import DRAWN, MADE, PARENT, WaveRow
 
@@ -89,29 +90,6 @@ class Sequel:
         return one - other if self.higher_is_better else other - one
 
 
-@dataclass(frozen=True, slots=True)
-class WaveFall:
-    """How much worse a model is than its parent, on one site's test patients of one wave.
-
-    Attributes:
-        fall: Positive is worse.
-        margin: How far it may fall there.
-    """
-
-    site: str
-    wave: int
-    before: float
-    now: float
-    fall: float
-    margin: float
-    support: int
-
-    @property
-    def is_beyond(self) -> bool:
-        """Whether it falls further than it may, or cannot be told."""
-        return not self.fall <= self.margin
-
-
 def sequel_of(rows: Sequence[WaveRow], site: str = ALL_SITES) -> Sequel | None:
     """Return the sequence that a run's rows tell of; None where nothing was learnt."""
     own = [row for row in rows if row.site == site]
@@ -132,38 +110,29 @@ def sequel_of(rows: Sequence[WaveRow], site: str = ALL_SITES) -> Sequel | None:
     return Sequel(made[-1].metric, learnt, after, drawn, better)
 
 
-def falls_of(rows: Sequence[WaveRow], study: Study) -> tuple[WaveFall, ...]:
-    """Return how far a run's model falls behind its parent, by site and wave."""
-    own = [row for row in rows if row.study == study.digest and row.site != ALL_SITES]
+def falls_of(rows: Sequence[WaveRow], study: Study) -> tuple[SiteFall, ...]:
+    """Return how far a run's model falls behind its parent, by site and wave; all sites last."""
+    own = [row for row in rows if row.study == study.digest]
     now = {(row.site, row.wave): row for row in own if row.model == MADE}
     better = METRICS[study.metric].higher_is_better
     found = []
-    for row in own:
+    for row in sorted(own, key=lambda one: one.site == ALL_SITES):
         made = now.get((row.site, row.wave))
         if row.model != PARENT or made is None or not row.support:
             continue
-        fall = row.value - made.value if better else made.value - row.value
         found.append(
-            WaveFall(
-                row.site,
-                row.wave,
-                row.value,
-                made.value,
-                fall,
-                margin_of(study, row.site),
-                row.support,
+            SiteFall(
+                site=row.site,
+                wave=row.wave,
+                before=row.value,
+                now=made.value,
+                fall=row.value - made.value if better else made.value - row.value,
+                margin=margin_of(study, row.site),
+                reach=None if math.isnan(row.reach) else min(row.reach, ENDLESS),
+                patients=row.patients or None,
             )
         )
     return tuple(found)
-
-
-def margin_of(study: Study, site: str) -> float:
-    """Return how far a site's metric may fall for a promotion."""
-    held = study.continual
-    if held is None:
-        return study.evaluation.margin
-    usual = study.evaluation.margin if held.margin is None else held.margin
-    return held.margins.get(site, usual)
 
 
 def _mean(values: "Iterator[float | None]") -> float:

@@ -54,6 +54,8 @@ from wardround.simulations.run_files.folder import (
     read_facts,
     write_facts,
 )
+from wardround.simulations.sites.assignment import ASSIGNMENT, AssignmentRow
+from wardround.simulations.sites.left import LeftRow, left_rows, write_left
 
 _KEYS = "signing"
 
@@ -235,3 +237,15 @@ def _copy_sites(asked: WithdrawalRequested, gone: str) -> None:
             )
     if asked.patients:
         forget_patients(open_site(out / "sites" / asked.site), asked.patients)
+    _tell_who_left(asked, gone)
+
+
+def _tell_who_left(asked: WithdrawalRequested, gone: str) -> None:
+    """Write who is still there and who is not, for a study that goes on from the repeat."""
+    run, out = asked.run, asked.out
+    placed = read_kept_table(run / ASSIGNMENT, AssignmentRow)
+    leavers = set(asked.patients)
+    kept = [row for row in placed if row.site != gone and row.patient not in leavers]
+    write_table(out / ASSIGNMENT, kept, AssignmentRow)
+    own = [LeftRow(asked.site, patient) for patient in asked.patients or ("",)]
+    write_left(out, (*left_rows(run), *own))

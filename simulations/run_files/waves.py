@@ -3,6 +3,7 @@
 A run that goes on from another one begins with that one's rows, so that the last has all of them.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,9 @@ class WaveRow:
         metric: The study's.
         value: NaN where it is not defined.
         support: Examinations behind it.
+        patients: Whose they are; 0 where it was not counted.
+        reach: Of the parent's model at a site: half of the 95 % interval of what the run's model
+            gained over it; NaN where that cannot be told.
     """
 
     study: str
@@ -35,6 +39,8 @@ class WaveRow:
     metric: str
     value: float
     support: int
+    patients: int = 0
+    reach: float = math.nan
 
 
 def read_waves(folder: Path) -> tuple[WaveRow, ...]:

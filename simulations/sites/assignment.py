@@ -29,6 +29,15 @@ ASSIGNMENT = "assignment.csv"  # of a run folder
 
 
 @dataclass(frozen=True, slots=True)
+class AssignmentRow:
+    """A patient's row in a run folder's :data:`ASSIGNMENT`."""
+
+    patient: str
+    site: str
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """Patients to sites.
 

@@ -27,6 +27,7 @@ from wardround.simulations.sites.assignment import (
     with_splits,
     without_site,
 )
+from wardround.simulations.sites.left import left_rows, read_left, write_left
 from wardround.simulations.sites.site_folders import POOLED_SITE, write_pooled_site, write_sites
 from wardround.simulations.sites.split import split_examinations
 
@@ -69,8 +70,10 @@ def prepare_sites(
     """
     simulation = study.simulation
     examinations = load_dataset(simulation.data, simulation.options, data_root, study)
-    placed = _place(examinations, study, assignment)
+    placed, examinations = _place(examinations, study, assignment)
     examinations = with_splits(examinations, placed)
+    if simulation.parent is not None:
+        write_left(out, left_rows(Path(simulation.parent)))
     duplicates = duplicated_images(examinations, study.data.dimensions)
     folders = write_sites(examinations, placed, study, out / "sites", skip_unreadable)
     read = take_readers_along(study, folders)
@@ -141,7 +144,7 @@ def sites_of(
     """
     simulation = study.simulation
     examinations = load_dataset(simulation.data, simulation.options, data_root, study)
-    return _place(examinations, study, assignment).sites
+    return _place(examinations, study, assignment)[0].sites
 
 
 def _set_aside(folders: tuple[Path, ...], site: str, aside: Path) -> tuple[Path, ...]:
@@ -159,10 +162,20 @@ def reopen_sites(out: Path) -> PreparedSites:
     return PreparedSites(tuple(out / "sites" / name for name in names), out / POOLED_SITE)
 
 
-def _place(examinations: Examinations, study: Study, assignment: Path | None) -> Assignment:
-    if assignment is None:
-        parent, placed = study.simulation.parent, split_examinations(examinations, study)
-        if parent is None:
-            return placed
-        return as_in_parent(placed, Path(parent) / ASSIGNMENT)
-    return draw_splits(examinations, load_assignment(assignment, examinations), study)
+def _place(
+    examinations: Examinations, study: Study, assignment: Path | None
+) -> tuple[Assignment, Examinations]:
+    """Return who is where, and the examinations of those who are anywhere."""
+    if assignment is not None:
+        drawn = draw_splits(examinations, load_assignment(assignment, examinations), study)
+        return drawn, examinations
+    if study.simulation.parent is None:
+        return split_examinations(examinations, study), examinations
+    parent = Path(study.simulation.parent)
+    left = read_left(parent)
+    there = tuple(row for row in examinations.rows if row.patient not in left.patients)
+    examinations = replace(examinations, rows=there)
+    placed = as_in_parent(split_examinations(examinations, study), parent / ASSIGNMENT)
+    for site in left.sites:
+        placed, examinations = without_site(placed, examinations, site)
+    return placed, examinations

@@ -76,6 +76,16 @@ class Submission(_message.Message):
     canary: bool
     def __init__(self, text: _Optional[str] = ..., form: _Optional[_Union[StudyForm, str]] = ..., sites: _Optional[_Iterable[str]] = ..., canary: _Optional[bool] = ...) -> None: ...
 
+class WithdrawalAsked(_message.Message):
+    __slots__ = ("run", "site", "patients")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    site: str
+    patients: bool
+    def __init__(self, run: _Optional[str] = ..., site: _Optional[str] = ..., patients: _Optional[bool] = ...) -> None: ...
+
 class Submitted(_message.Message):
     __slots__ = ("run", "study", "digest", "ahead")
     RUN_FIELD_NUMBER: _ClassVar[int]
@@ -292,6 +302,69 @@ class RunRecord(_message.Message):
     values: _containers.RepeatedCompositeFieldContainer[SiteValue]
     measured: _containers.RepeatedCompositeFieldContainer[MeasuredValue]
     def __init__(self, details: _Optional[_Union[RunDetails, _Mapping]] = ..., study: _Optional[str] = ..., server: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[SitePart, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[SiteValue, _Mapping]]] = ..., measured: _Optional[_Iterable[_Union[MeasuredValue, _Mapping]]] = ...) -> None: ...
+
+class WithdrawalPlanned(_message.Message):
+    __slots__ = ("site", "without", "first_round", "after_round", "rounds", "done", "kept", "seconds", "is_exact", "why", "first_rounds", "others", "asked", "run", "digest", "words")
+    class FirstRoundsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ROUND_FIELD_NUMBER: _ClassVar[int]
+    AFTER_ROUND_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    IS_EXACT_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    without: str
+    first_round: int
+    after_round: int
+    rounds: int
+    done: int
+    kept: _containers.RepeatedScalarFieldContainer[int]
+    seconds: float
+    is_exact: bool
+    why: _containers.RepeatedScalarFieldContainer[str]
+    first_rounds: _containers.ScalarMap[str, int]
+    others: _containers.RepeatedScalarFieldContainer[str]
+    asked: bool
+    run: str
+    digest: str
+    words: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, site: _Optional[str] = ..., without: _Optional[str] = ..., first_round: _Optional[int] = ..., after_round: _Optional[int] = ..., rounds: _Optional[int] = ..., done: _Optional[int] = ..., kept: _Optional[_Iterable[int]] = ..., seconds: _Optional[float] = ..., is_exact: _Optional[bool] = ..., why: _Optional[_Iterable[str]] = ..., first_rounds: _Optional[_Mapping[str, int]] = ..., others: _Optional[_Iterable[str]] = ..., asked: _Optional[bool] = ..., run: _Optional[str] = ..., digest: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WithdrawalWaiting(_message.Message):
+    __slots__ = ("site", "without", "time", "study", "run")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    without: str
+    time: float
+    study: str
+    run: str
+    def __init__(self, site: _Optional[str] = ..., without: _Optional[str] = ..., time: _Optional[float] = ..., study: _Optional[str] = ..., run: _Optional[str] = ...) -> None: ...
+
+class Withdrawals(_message.Message):
+    __slots__ = ("waiting",)
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    waiting: _containers.RepeatedCompositeFieldContainer[WithdrawalWaiting]
+    def __init__(self, waiting: _Optional[_Iterable[_Union[WithdrawalWaiting, _Mapping]]] = ...) -> None: ...
 
 class ModelPart(_message.Message):
     __slots__ = ("digest", "kept_round", "data")

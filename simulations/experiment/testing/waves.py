@@ -1,6 +1,8 @@
 """Each model of a sequence on each wave of test patients, into the run folder."""
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from wardround.common.metrics.sums import MetricSums, merge, summarise
 from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import load_pretrained
 from wardround.common.parameters.schema import Parameters, read_parameters, write_parameters
+from wardround.common.statistics.interval import Interval
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.testing.predictions import whole_model
+from wardround.simulations.experiment.testing.wave_gains import gain_interval
 from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.run_files.folder import ALL_SITES
 from wardround.simulations.run_files.waves import (
@@ -52,6 +56,8 @@ def _measured(
     study = context.study
     starts = _starts(study)
     sums: dict[tuple[str, int], list[tuple[str, MetricSums]]] = {}
+    reaches: dict[tuple[str, int], float] = {}
+    people: dict[tuple[str, int], int] = {}
     for folder in folders:
         site = open_site(folder)
         cohorts = open_cohorts(site, study)
@@ -61,6 +67,10 @@ def _measured(
         models = {MADE: whole_model(context, folder, federated), **starts}
         for wave in sorted(set(cohorts.test.waves.tolist())):
             cohort = cohorts.test.of_wave(wave)
+            people[site.name, wave] = len({one.patient for one in cohort.examinations})
+            if PARENT in models:
+                gain = gain_interval(context, cohort, models[MADE], models[PARENT])
+                reaches[site.name, wave] = _reach(gain)
             for name, parameters in models.items():
                 write_parameters(context.network, parameters)
                 found = evaluate(context.network, cohort, study, context.device, loss)
@@ -68,7 +78,16 @@ def _measured(
     for (name, wave), parts in sums.items():
         together = reduce(merge, (part for _, part in parts))
         for site_name, part in (*parts, (ALL_SITES, together)):
-            yield _row(study, name, site_name, wave, part)
+            row = _row(study, name, site_name, wave, part)
+            reach = reaches.get((site_name, wave), math.nan) if name == PARENT else math.nan
+            yield replace(row, patients=people.get((site_name, wave), 0), reach=reach)
+
+
+def _reach(gain: Interval | None) -> float:
+    """Return half of an interval; endless where nobody can tell it of one patient."""
+    if gain is None:
+        return math.nan
+    return (gain.high - gain.low) / 2 if gain.is_known else math.inf
 
 
 def _starts(study: Study) -> dict[str, Parameters]:

@@ -109,7 +109,6 @@ def _judged(
     run: str, server: str | None, identity: Path | None, aside: Path
 ) -> "tuple[ModelFolder, tuple[SiteFall, ...]]":
     from wardround.commands.continue_study import model_of
-    from wardround.server.checkpoints.promotions import SiteFall
     from wardround.simulations.evidence.waves import falls_of
     from wardround.simulations.run_files.waves import read_waves
 
@@ -117,42 +116,18 @@ def _judged(
     model = model_of(run, server, identity, aside)
     if server is not None and not folder.is_dir():
         return model, _measured_at_server(run, server, identity, model)
-    falls = falls_of(read_waves(folder), model.study)
-    return model, tuple(
-        SiteFall(one.site, one.wave, one.before, one.now, one.fall, one.margin) for one in falls
-    )
+    return model, falls_of(read_waves(folder), model.study)
 
 
 def _measured_at_server(
     run: str, server: str, identity: Path | None, model: "ModelFolder"
 ) -> "tuple[SiteFall, ...]":
-    """Return each site's fall on its validation patients, as far as its policy told of them.
-
-    The first round of a study measures the model that it goes on from, a later one the kept.
-    """
-    from wardround.common.study.registry import METRICS
-    from wardround.server.checkpoints.promotions import SiteFall
     from wardround.server.cli.operators import line_to
-    from wardround.server.operators.run_summaries import TOGETHER
-    from wardround.simulations.evidence.waves import margin_of
+    from wardround.server.operators.falls import falls_at_server
 
     with line_to(server, identity) as line:
-        values = line.record(run).values
-    known = {
-        (one.site, one.round): one.value
-        for one in values
-        if one.split == "validation" and one.site not in TOGETHER and one.value is not None
-    }
-    better = METRICS[model.study.metric].higher_is_better
-    found = []
-    for site in sorted({site for site, _ in known}):
-        before, now = known.get((site, 0)), known.get((site, model.contract.round))
-        if before is None or now is None:
-            continue
-        fall = before - now if better else now - before
-        margin = margin_of(model.study, site)
-        found.append(SiteFall(site, 0, before, now, fall, margin, "validation"))
-    return tuple(found)
+        record = line.record(run)
+    return falls_at_server(record, model.study, model.contract.round)
 
 
 def _said(placed: "Placed", held: "Shelf") -> dict[str, object]:

@@ -79,6 +79,13 @@ def leave_run(town: Deployment, run: RunFolder) -> dict[str, str]:
     return {"run": begun["run"], "digest": begun["digest"]}
 
 
+def first_commit(repeat: RunFolder) -> int:
+    """Return the round that a repeat began after."""
+    repeats = repeat.study().study.repeats
+    assert repeats is not None
+    return repeats.after_round
+
+
 def repeated(town: Deployment, run: RunFolder, begun: dict[str, str]) -> None:
     west = town.site("west")
     leave = leaving(west)
@@ -88,7 +95,10 @@ def repeated(town: Deployment, run: RunFolder, begun: dict[str, str]) -> None:
     record = (run.checkpoints / "lineage.jsonl").read_bytes()
     repeat = RunFolder(town.server, begun["run"])
     approve(town, begun["digest"], *FOUNDERS)
+    wait_until(lambda: status(repeat).round > first_commit(repeat), PATIENCE_SECONDS * 4)
+    town.kill_child("scheduling.process")  # kill -9, in the middle of the repeat
     finished(repeat)
+    assert status(repeat).starts == 2
     assert (run.checkpoints / "lineage.jsonl").read_bytes() == record
     (done,) = json.loads(call(*leave))
     assert done["state"] == "finished"

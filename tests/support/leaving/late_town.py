@@ -77,8 +77,11 @@ def town_of(folder: Path, study: Study, founders: Sequence[str]) -> Iterator[Dep
 
 
 def submit(town: Deployment, *sites: str) -> RunFolder:
+    return submit_file(town, town.folder / "study.toml", *sites)
+
+
+def submit_file(town: Deployment, path: Path, *sites: str) -> RunFolder:
     words = [word for site in sites for word in ("--site", site)]
-    path = town.folder / "study.toml"
     said = json.loads(call("study", "submit", path, "--server", town.server, *words, "--json"))
     return RunFolder(town.server, said["run"])
 

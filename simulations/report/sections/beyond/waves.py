@@ -2,7 +2,8 @@
 
 import math
 
-from wardround.simulations.evidence.waves import Sequel, WaveFall, falls_of, sequel_of
+from wardround.server.checkpoints.promotions import ALL_SITES, ENDLESS, SiteFall
+from wardround.simulations.evidence.waves import Sequel, falls_of, sequel_of
 from wardround.simulations.report.charts.tables import Cell, Table
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.section import Section
@@ -50,14 +51,22 @@ def _answer(found: Sequel) -> str:
     )
 
 
-def _promotion(falls: tuple[WaveFall, ...]) -> tuple[str, ...]:
-    if not falls:
+def _promotion(falls: tuple[SiteFall, ...]) -> tuple[str, ...]:
+    sites = [one for one in falls if one.site != ALL_SITES]
+    if not sites:
         return ()
-    beyond = [one for one in falls if one.is_beyond]
-    if not beyond:
-        return ("No hospital falls beyond its margin: the model may be promoted.",)
-    named = ", ".join(dict.fromkeys(f"{one.site} (wave {one.wave})" for one in beyond))
-    return (f"It falls beyond the margin at {named}: it is not promoted.",)
+    if beyond := [one for one in sites if one.is_beyond]:
+        return (f"It falls beyond the margin at {_places(beyond)}: it is not promoted.",)
+    if doubtful := [one for one in sites if one.is_doubtful]:
+        return (
+            f"No hospital falls beyond its margin for certain; at {_places(doubtful)} there are "
+            "too few patients to tell, and all hospitals together decide.",
+        )
+    return ("No hospital falls beyond its margin: the model may be promoted.",)
+
+
+def _places(falls: list[SiteFall]) -> str:
+    return ", ".join(dict.fromkeys(f"{one.site} (wave {one.wave})" for one in falls))
 
 
 def _matrix(found: Sequel) -> Table:
@@ -89,7 +98,7 @@ def _summary(found: Sequel) -> Table:
     return Table("What was learnt and lost.", "", (metric_title(found.metric),), rows)
 
 
-def _falls(falls: tuple[WaveFall, ...], metric: str) -> Table:
+def _falls(falls: tuple[SiteFall, ...], metric: str) -> Table:
     rows = tuple(
         (
             f"{one.site}, wave {one.wave}",
@@ -97,14 +106,20 @@ def _falls(falls: tuple[WaveFall, ...], metric: str) -> Table:
                 Cell(number(one.before, metric)),
                 Cell(number(one.now, metric)),
                 Cell(signed(-one.fall, metric), marked=one.is_beyond),
+                Cell(_reach(one, metric)),
                 Cell(number(one.margin, metric)),
-                Cell(str(one.support)),
+                Cell("–" if one.patients is None else str(one.patients)),
             ),
         )
         for one in falls
     )
-    columns = ("parent", "now", "gain", "may fall by", "examinations")
+    columns = ("parent", "now", "gain", "±", "may fall by", "patients")
     return Table("Against the model that it goes on from.", "hospital", columns, rows)
+
+
+def _reach(fall: SiteFall, metric: str) -> str:
+    known = fall.reach is not None and fall.reach < ENDLESS
+    return number(fall.reach, metric) if known and fall.reach is not None else "–"
 
 
 def _shown(value: float | None, metric: str) -> str:

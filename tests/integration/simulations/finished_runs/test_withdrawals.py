@@ -302,28 +302,58 @@ def test_a_backdoor_of_the_site_that_left_falls_to_chance(tmp_path: Path) -> Non
     assert after < 0.15, "one in ten is what a model says by chance"
 
 
-def test_a_site_leaves_a_run_that_goes_on_from_one_of_its_own_only_after_that_one(
-    tmp_path: Path, wardround: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+def waves_of(manifest: Path) -> Path:
+    """Write a manifest's patients in two waves of data."""
+    head, *rows = manifest.read_text().splitlines()
+    waves = [f"{row},{1 + int(row.split(',')[0].removeprefix(CANARY)) // 6 % 2}" for row in rows]
+    manifest.write_text("\n".join([f"{head},wave", *waves]) + "\n")
+    return manifest
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("leaves", ["site", "patients"])
+def test_who_leaves_a_parent_is_in_no_bit_of_the_study_that_goes_on_from_its_repeat(
+    leaves: str, tmp_path: Path, wardround: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WARDROUND_CACHE", str(tmp_path / "cache"))
-    manifest = manifest_of(tmp_path)
-    head, *rows = manifest.read_text().splitlines()
-    waves = [f"{row},{1 + (number // 6) % 2}" for number, row in enumerate(rows)]
-    manifest.write_text("\n".join([f"{head},wave", *waves]) + "\n")
-    first = with_changes(
-        study_of(manifest), {"evaluation.keep": "last", "federation.rounds": 2, "continual.wave": 1}
-    )
-    run(first, tmp_path / "first")
-    child = tmp_path / "child.toml"
-    said = wardround("study", "continue", tmp_path / "first", "--out", child)
-    assert said.code == 0, said.err
-    said = wardround("simulate", child, "--out", tmp_path / "second", "--engine", "in-process")
-    assert said.code == 0, said.err
+    gone = tuple(patients_of("west")[: None if leaves == "site" else 8])
+    (tmp_path / "gone.txt").write_text("\n".join(gone) + "\n")
+    who = ("--site", "west", *(() if leaves == "site" else ("--patients", tmp_path / "gone.txt")))
 
-    refused = wardround("withdraw", tmp_path / "second", "--site", "west", "--plan")
+    def done(*words: object) -> str:
+        said = wardround(*words)
+        assert said.code == 0, said.err
+        return said.out
 
+    def gone_on(parent: str, name: str) -> Path:
+        study, out = tmp_path / f"{name}.toml", tmp_path / name
+        done("study", "continue", tmp_path / parent, "--out", study)
+        done("simulate", study, "--out", out, "--engine", "in-process", "--threads", 1)
+        return out
+
+    def first(manifest: Path, name: str) -> None:
+        study = study_of(manifest, federation__rounds=2, continual__wave=1)
+        run(with_changes(study, {"evaluation.keep": "last"}), tmp_path / name)
+
+    first(waves_of(manifest_of(tmp_path)), "first")
+    gone_on("first", "second")
+
+    refused = wardround("withdraw", tmp_path / "second", *who, "--plan")
     assert refused.code == 2
     assert "goes on from the model of first, in which west has numbers too" in refused.err
-    planned = wardround("withdraw", tmp_path / "first", "--site", "west", "--plan")
-    assert planned.code == 0, planned.err
-    assert "what that one learnt stays" not in planned.out
+    # The remedy that it names, to its end.
+    done("withdraw", tmp_path / "first", *who, "--out", tmp_path / "repeat")
+    again = gone_on("repeat", "again")
+    assert load_study(again / "study.toml").study.repeats is None
+    assert not set(gone) & set((again / "assignment.csv").read_text().replace("\n", ",").split(","))
+
+    first(waves_of(manifest_of(tmp_path, gone)), "never")
+    assert model_of(again) == model_of(gone_on("never", "never-again"))
+    assert model_of(again) != model_of(tmp_path / "second")
+
+    shelf = ("--shelf", tmp_path / "in-use")
+    for name in ("first", "repeat"):
+        done("runs", "promote", tmp_path / name, *shelf)
+    back = wardround("runs", "rollback", *shelf)
+    assert back.code == 2
+    assert "without a hospital or patients who left" in back.err

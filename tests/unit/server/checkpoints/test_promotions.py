@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 from tests.support.clinic.model_folders import CLASSIFIES, untrained_model
 
 from wardround.common.errors import InputError, ModelError
 from wardround.common.models.model_folder import ModelFolder, open_model_folder
-from wardround.server.checkpoints.promotions import RECORD_FILE, Shelf, SiteFall
+from wardround.server.checkpoints.promotions import RECORD_FILE, Placed, Shelf, SiteFall
 
 GOOD = SiteFall("north", 1, 0.9, 0.895, 0.005, 0.01)
 BAD = SiteFall("south", 1, 0.9, 0.85, 0.05, 0.01)
@@ -68,6 +69,38 @@ def test_a_site_that_falls_beyond_its_margin_keeps_the_old_model(tmp_path: Path)
         shelf.promote(two, ())
     assert shelf.current is not None
     assert shelf.current.model == one.digest
+
+
+def test_a_site_of_few_patients_holds_a_model_up_only_where_all_together_fall(
+    tmp_path: Path,
+) -> None:
+    shelf, one = Shelf(tmp_path / "shelf"), first(tmp_path)
+    shelf.promote(one, ())
+    two = second(tmp_path, one)
+    few = replace(BAD, reach=0.2, patients=3)
+    surely = replace(BAD, reach=0.03, patients=300)
+    together = SiteFall("all sites", 1, 0.9, 0.91, -0.01, 0.01)
+    worse = replace(together, now=0.85, fall=0.05)
+    assert (few.is_doubtful, few.is_beyond) == (True, False)
+    assert (surely.is_doubtful, surely.is_beyond) == (False, True)
+    for falls, said in (
+        ((GOOD, surely, together), "falls beyond the margin at 1 of 2 places"),
+        ((GOOD, few, worse), r"too few patients to tell, and all sites, wave 1 .*0.900 to 0.850"),
+        ((GOOD, few), "what all sites have together is not known"),
+        ((together,), "nobody can tell whether a site falls"),
+    ):
+        with pytest.raises(InputError, match=said):
+            shelf.promote(two, falls)
+    placed = shelf.promote(two, (GOOD, few, together))
+    assert shelf.record()[-1] == placed
+    assert placed.falls == (GOOD, few, together)
+
+
+def test_a_line_of_an_earlier_version_without_intervals_is_read_still() -> None:
+    said = {name: getattr(GOOD, name) for name in ("site", "wave", "before", "now", "fall")}
+    line = {"kind": "promote", "model": "a" * 64, "study": "b" * 64, "parent": "", "time": "t"}
+    content = {**line, "falls": [{**said, "margin": GOOD.margin, "split": "test"}]}
+    assert TypeAdapter(Placed).validate_python(content).falls == (GOOD,)
 
 
 def test_only_the_child_of_the_model_in_use_replaces_it(tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ from wardround.server.operators.messages import (
     SiteValue,
     Submission,
     Submitted,
+    WithdrawalAsked,
+    WithdrawalPlanned,
+    Withdrawals,
+    WithdrawalWaiting,
 )
 from wardround.server.operators.proto import operators_pb2
 from wardround.server.operators.wire import pack, read_question, read_reply
@@ -58,6 +62,11 @@ CANARY = CanaryReport((ROW, ROW), 20, 10.0, None, 2**40)
 DETAILS = RunDetails(
     SUMMARY, ("north",), 2, "as the study says", (REPORT, REPORT), (REFUSAL,), (EVIDENCE,)
 )
+PLANNED = WithdrawalPlanned(
+    "north", "site", 5, 4, 15, 10, (4, 9, 10), 22.5, True, ("so",), {"east": 3}, ("east",), False,
+    "lung-2", "ab", ("It leaves.",),
+)  # fmt: skip
+WAITING = WithdrawalWaiting("north", "patients", 1.79e9, "ab" * 32, "lung-1")
 EXAMPLES = (
     Nothing(),
     AboutRun("lung-1"),
@@ -93,6 +102,11 @@ EXAMPLES = (
     SiteSummary("north", 1.0, None, revoked=True, seen=None, connected=False),
     Sites((SiteSummary("north", 1.0, 2.0, revoked=False, seen=3.0, connected=True),)),
     ServerSummary("Demo", "0.1.0", "x:1", 1.0, False, 2, 1, {"queued": 2, "failed": 1}, 5.0),
+    WithdrawalAsked("lung-1", "north", patients=True),
+    PLANNED,
+    replace(PLANNED, seconds=None, first_rounds={}, kept=()),
+    WAITING,
+    Withdrawals((WAITING, WAITING)),
 )
 
 

@@ -28,11 +28,11 @@ from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
 from wardround.server.link.withdrawals import Withdrawals
 from wardround.server.scheduling.folder import RunFolder, RunStatus
 from wardround.server.scheduling.queue import resume_run
-from wardround.server.scheduling.repeat import begin_repeat, certify, open_requests, propose
+from wardround.server.scheduling.repeat import begin_repeat, certify, propose
 from wardround.server.scheduling.store import all_runs, changing, find_run
 from wardround.server.scheduling.submission import submit_study
 from wardround.server.sites.withdrawal import plan_withdrawal
-from wardround.server.sites.withdrawal_requests import find_request, read_repeat
+from wardround.server.sites.withdrawal_requests import find_request, open_requests, read_repeat
 
 SITES, ROUNDS, DONE, LATE = ("east", "north", "west"), 8, 6, 4
 KEY = Ed25519PrivateKey.generate()

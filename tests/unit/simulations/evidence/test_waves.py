@@ -5,7 +5,8 @@ import math
 import pytest
 from tests.unit.common.study.rules.test_continual_rules import HELD, study
 
-from wardround.simulations.evidence.waves import falls_of, margin_of, sequel_of
+from wardround.server.checkpoints.promotions import margin_of
+from wardround.simulations.evidence.waves import falls_of, sequel_of
 from wardround.simulations.run_files.waves import DRAWN, MADE, PARENT, WaveRow
 
 # After wave 1, 2, 3 on the test patients of waves 1, 2, 3.
@@ -94,3 +95,19 @@ def test_a_value_that_is_not_defined_is_no_reason_to_promote() -> None:
         WaveRow(asked.digest, 2, MADE, "north", 1, asked.metric, math.nan, 10),
     ]
     assert falls_of(table, asked)[0].is_beyond
+
+
+def test_a_fall_comes_with_what_its_patients_can_tell_of_it_and_all_sites_come_last() -> None:
+    asked = study({**HELD, "margin": 0.02})
+    sizes = {"all sites": (33, math.nan), "north": (30, 0.01), "south": (3, math.inf)}
+    table = [
+        WaveRow(asked.digest, 2, model, site, 1, asked.metric, value, 40, people, reach)
+        for site, (people, reach) in sizes.items()
+        for model, value in ((PARENT, 0.9), (MADE, 0.8))
+    ]
+    north, south, together = falls_of(table, asked)
+    assert (north.site, north.patients, north.is_beyond) == ("north", 30, True)
+    assert (south.patients, south.is_beyond, south.is_doubtful) == (3, False, True)
+    assert "too few patients to tell" in south.words()
+    assert together.site == "all sites"
+    assert together.reach is None

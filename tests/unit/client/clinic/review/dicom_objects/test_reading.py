@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import generate_uid
 from tests.support.clinic.dicom_series import make_series, write_series
+from tests.support.clinic.reader_reports import drawn_report
 from tests.support.clinic.reader_segmentations import drawn_segmentation
 from tests.support.hospitals.review_ward import POLICY, study_of
 
-from wardround.client.clinic.pacs.codes import own_term
 from wardround.client.clinic.review.cases import list_cases
 from wardround.client.clinic.review.dicom_objects.reading import CaseIndex
 from wardround.client.clinic.review.dicom_objects.taking import TakenFromArchive, take_files
@@ -140,28 +139,7 @@ def test_what_a_program_alone_made_is_nobodys_opinion(tmp_path: Path) -> None:
 
 
 def _report(number: int = 2, flag: str = "VERIFIED", *classes: str) -> pydicom.Dataset:
-    """Return a report of one class, as small as a reader's may be."""
-    image = SERIES[number][0]
-    made = pydicom.Dataset()
-    made.file_meta = image.file_meta
-    made.SOPClassUID, made.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.33", generate_uid()
-    made.StudyInstanceUID, made.SeriesInstanceUID = image.StudyInstanceUID, generate_uid()
-    made.Modality, made.PatientID, made.VerificationFlag = "SR", image.PatientID, flag
-    observer = pydicom.Dataset()
-    observer.VerifyingObserverName = "Reader^Ada"
-    made.VerifyingObserverSequence = [observer]
-    evidence = pydicom.Dataset()
-    evidence.ReferencedSOPInstanceUID = image.SOPInstanceUID
-    made.CurrentRequestedProcedureEvidenceSequence = [evidence]
-    made.ContentSequence = []
-    for name in classes or ("abnormal",):
-        item, code = pydicom.Dataset(), pydicom.Dataset()
-        term = own_term(name)
-        code.CodeValue, code.CodingSchemeDesignator = term.value, term.scheme
-        code.CodeMeaning = term.meaning
-        item.ValueType, item.ConceptCodeSequence = "CODE", [code]
-        made.ContentSequence.append(item)
-    return made
+    return drawn_report(SERIES[number][0], *(classes or ("abnormal",)), flag=flag)
 
 
 def test_a_report_that_was_verified_is_a_label(tmp_path: Path) -> None:
