@@ -42,7 +42,7 @@ def fuse_boxes(members: Sequence[Tensor], most: int) -> Tensor:
     the share of the members that found it.
 
     Args:
-        members: Of each ``(P, 2 + 2 dims)``: score, class, lo.., hi..; rows of class -1 are padding.
+        members: Of each ``(P, 2 + 2 dims)``: score, class, lo.., hi..; rows of class -1 pad.
         most: How many are told, those of the highest scores.
     """
     rows = torch.cat([one[one[:, 1] != NOTHING] for one in members])
