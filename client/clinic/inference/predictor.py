@@ -405,9 +405,7 @@ class Predictor:
             for row in own
         )
         told = [box.name for box in found if box.score >= DECIDED]
-        return Detected(
-            classes, found, DECIDED, tuple(map(told.count, classes)), one.grid.affine
-        )
+        return Detected(classes, found, DECIDED, tuple(map(told.count, classes)), one.grid.affine)
 
     def _found(self, probabilities: Sequence[float]) -> tuple[str, ...]:
         classes, threshold = self.study.data.classes, self.operating_point

@@ -161,7 +161,7 @@ def algorithm_id(algorithm: Algorithm) -> Any:
     )
 
 
-def make_report(  # noqa: PLR0913 # what a report consists of
+def make_report(  # what a report consists of
     source: Source,
     groups: Sequence[object],
     names: ResultNames,

@@ -15,7 +15,7 @@ from wardround.cli import app
 from wardround.client.clinic.inference.predictor import load_predictor
 from wardround.client.data.reading.boxes.text import read_table
 from wardround.client.data.reading.image import Image
-from wardround.common.errors import InputError, ModelError
+from wardround.common.errors import InputError
 from wardround.common.models.bundle import write_bundle
 from wardround.common.models.exchange import write_onnx
 from wardround.common.models.model_folder import open_model_folder
@@ -88,11 +88,32 @@ def test_views_of_boxes_are_mirrored_and_their_boxes_turned_back(tmp_path: Path)
     np.testing.assert_allclose(as_seen, back, atol=1e-4)
 
 
-def test_what_boxes_have_no_form_for_is_refused_in_words(sure: Path, tmp_path: Path) -> None:
+def test_views_that_training_never_showed_are_refused_in_words(sure: Path) -> None:
     with pytest.raises(InputError, match="no mirrored images"):
         load_predictor(sure, "cpu", views=True)
-    with pytest.raises(ModelError, match="use 'wardround predict'"):
-        write_bundle(open_model_folder(sure), tmp_path / "bundle")
+
+
+def test_a_bundle_ends_with_the_boxes_that_the_model_finds(sure: Path, tmp_path: Path) -> None:
+    import monai.bundle
+
+    bundle = tmp_path / "bundle"
+    write_bundle(open_model_folder(sure), bundle)
+    values = np.random.default_rng(0).random((48, 40)).astype(np.float32)
+    (bundle / "data").mkdir()
+    np.save(bundle / "data" / "0.npy", values)
+
+    monai.bundle.run(
+        config_file=str(bundle / "configs" / "inference.json"), bundle_root=str(bundle)
+    )
+
+    theirs = torch.load(bundle / "eval" / "0.pt", weights_only=True)[0]
+    ours = load_predictor(sure, "cpu").predict(Image(values[None]))
+    assert len(ours.boxes) == len(theirs) > 10
+    for box, row in zip(ours.boxes, theirs.tolist(), strict=True):  # x before y, and y before x
+        told = [box.score, *box.low[::-1], *box.high[::-1]]
+        np.testing.assert_allclose(told, [row[0], *row[2:]], atol=1e-4)
+    said = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert said["network_data_format"]["outputs"]["pred"]["format"] == "boxes"
 
 
 def test_an_exported_detector_says_the_same_of_each_anchor(sure: Path, tmp_path: Path) -> None:
