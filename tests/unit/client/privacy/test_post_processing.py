@@ -39,6 +39,7 @@ READING = {
     "contrastive",
     "small-features",
     "aligned-features",
+    "coral",
     "distillation",
     "elastic-weights",
     "personal-model",
