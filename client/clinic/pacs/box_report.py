@@ -4,14 +4,13 @@ In a picture a box is a rectangle in columns and rows (TID 1410). In a volume it
 of six faces in millimetres of the patient (TID 1411), right for slices that lie at any angle.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.clinic.inference.prediction import Detected, FoundBox
 from wardround.client.clinic.pacs.archive import PacsError, value_of
 from wardround.client.clinic.pacs.codes import COUNT, NO_UNIT, SCORE, terms_of
 from wardround.client.clinic.pacs.identity import Algorithm
@@ -30,7 +29,51 @@ if TYPE_CHECKING:
 _LPS = np.array([-1.0, -1.0, 1.0])  # DICOM counts to the left and to the back
 
 
-def report_boxes(source: Source, found: Detected, algorithm: Algorithm) -> "Dataset":
+class PlacedBox(Protocol):
+    """A thing that was found: its class, its score, and its corners in edges of voxels."""
+
+    @property
+    def name(self) -> str:
+        """Of its class."""
+
+    @property
+    def score(self) -> float:
+        """How sure the model is, 0 to 1."""
+
+    @property
+    def low(self) -> tuple[float, ...]:
+        """First corner: of a picture (x, y), of a volume the axes of its array."""
+
+    @property
+    def high(self) -> tuple[float, ...]:
+        """Last corner; the voxel there is outside."""
+
+
+class BoxesOfImage(Protocol):
+    """What was found in an image: as a prediction says it."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """K names."""
+
+    @property
+    def boxes(self) -> Sequence[PlacedBox]:
+        """By falling score."""
+
+    @property
+    def threshold(self) -> float:
+        """From which score on a box is reported."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many boxes of each class have at least that score."""
+
+    @property
+    def affine(self) -> NDArray[Any] | None:
+        """4x4, from the image's voxels to RAS millimetres; None where nothing says."""
+
+
+def report_boxes(source: Source, found: BoxesOfImage, algorithm: Algorithm) -> "Dataset":
     """Return a report of the boxes from the model's threshold on, and of how many there are.
 
     A class of which nothing was found stands there with the count 0.
@@ -80,7 +123,7 @@ def _finding(name: str, algorithm: Algorithm) -> dict[str, Any]:
 
 
 def _boxes(
-    boxes: "list[FoundBox]",
+    boxes: Sequence[PlacedBox],
     affine: NDArray[np.float64] | None,
     source: Source,
     of: tuple[ResultNames, Algorithm, int],
@@ -113,7 +156,7 @@ def _boxes(
             )
 
 
-def _rectangle(box: FoundBox, source: Source) -> Any:
+def _rectangle(box: PlacedBox, source: Source) -> Any:
     """Return the edge of a box in columns and rows; (0, 0) is the corner of the first pixel."""
     from highdicom.sr import ImageRegion, SourceImageForRegion
 
@@ -130,7 +173,7 @@ def _rectangle(box: FoundBox, source: Source) -> Any:
     )
 
 
-def _surface(box: FoundBox, affine: NDArray[np.float64] | None, source: Source) -> Any:
+def _surface(box: PlacedBox, affine: NDArray[np.float64] | None, source: Source) -> Any:
     """Return the six faces of a box in millimetres of the patient."""
     from highdicom.sr import SourceSeriesForSegmentation, VolumeSurface
 
@@ -147,7 +190,7 @@ def _surface(box: FoundBox, affine: NDArray[np.float64] | None, source: Source) 
     )
 
 
-def _faces(box: FoundBox) -> Iterator[NDArray[np.float64]]:
+def _faces(box: PlacedBox) -> Iterator[NDArray[np.float64]]:
     """Yield each face as five corners ``(5, 3)`` in edges of voxels, the last one the first."""
     ends = np.array([box.low, box.high])
     for axis, end in product(range(3), (0, 1)):
