@@ -60,19 +60,18 @@ class _Things:
     """What was found so far: the sums of the boxes of each thing."""
 
     def __init__(self, corners: int) -> None:
-        self._classes: list[int] = []
+        self._classes = np.zeros(0)
         self._scores: list[float] = []
         self._counts: list[int] = []
         self._places = np.zeros((0, corners))  # of each thing, the mean weighted by scores
 
     def add(self, row: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> None:
         """Take a box in: to the thing of its class that it overlaps most, or as a new one."""
-        score, kind, corners = float(row[0]), int(row[1]), row[_BEFORE:]
-        overlaps = overlaps_of(corners[None], self._places)[0]
-        overlaps[[one != kind for one in self._classes]] = 0.0
+        score, kind, corners = float(row[0]), row[1], row[_BEFORE:]
+        overlaps = overlaps_of(corners[None], self._places)[0] * (self._classes == kind)
         at = int(overlaps.argmax()) if len(overlaps) else -1
         if at < 0 or overlaps[at] <= SAME_THING:
-            self._classes.append(kind)
+            self._classes = np.append(self._classes, kind)
             self._scores.append(score)
             self._counts.append(1)
             self._places = np.concatenate([self._places, corners[None]])
@@ -86,4 +85,4 @@ class _Things:
         """Return ``(P, 2 + 2 dims)``; a thing that few members found is told with a low score."""
         counts, totals = np.array(self._counts), np.array(self._scores)
         scores = totals / counts * np.minimum(counts, members) / members
-        return np.column_stack([scores, np.array(self._classes), self._places])
+        return np.column_stack([scores, self._classes, self._places])

@@ -40,14 +40,14 @@ def add_moments(network: nn.Module, head: nn.Module) -> None:
     Raises:
         StudyError: There are too many features.
     """
-    width = getattr(head, "in_features", None) or getattr(head, "in_channels", 0)
-    if not 0 < int(width) <= _MOST_FEATURES:
+    width = int(getattr(head, "in_features", 0) or getattr(head, "in_channels", 0))
+    if not 0 < width <= _MOST_FEATURES:
         msg = (
             f"the objective 'coral' sends the second moments of {width} features, the square of "
             f"as many numbers, and at most {_MOST_FEATURES} are sent: choose a narrower network "
             "or the objective 'aligned-features'."
         )
         raise StudyError(msg)
-    network.add_module(FEATURE_MOMENTS, FeatureMoments(int(width)))
+    network.add_module(FEATURE_MOMENTS, FeatureMoments(width))
     if hasattr(network, "monai_definition"):  # with numbers more than MONAI's own has
         del network.monai_definition
