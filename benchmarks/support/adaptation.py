@@ -78,6 +78,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "federation.objective": "aligned-features",
         "federation.options.feature_weight": 0.1,
     },
+    "coral": {"federation.objective": "coral", "federation.options.feature_weight": 1.0},
+    "coral-100": {"federation.objective": "coral", "federation.options.feature_weight": 100.0},
 }
 BESIDE = {name: "batch" for name, changes in VARIANTS.items() if "model.normalisation" in changes}
 

@@ -26,7 +26,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,15 @@ Changes = dict[str, Any]
 SLOWLY: Changes = {"training.learning_rate": 3e-4}
 QUICKLY: Changes = {"training.learning_rate": 3e-3}
 # What is tried of a start, beside the study of :meth:`Bench.study`; "frozen" is the first level.
+# With "head-first" the last layer is trained alone for a third of the rounds, and then all.
 WAYS: dict[str, Changes] = {
     "plain": {},
     "slow": SLOWLY,
     "quick": QUICKLY,
     "frozen": {"model.frozen": ["0.*", "1.*"]},
     "encoder-frozen": {"model.frozen": ["?.*"]},
+    "head-first": {},
+    "cosine": {"training.schedule": "cosine"},
 }
 PRETRAININGS: dict[str, Changes] = {
     "masked-l1": {},
@@ -244,8 +247,22 @@ def both(
         "model.weights_sha256": start.weights,
         "federation.rounds": rounds,
     }
+    if way == "head-first":
+        return bench.run(scratch), head_first(bench, seed, what, moved)
     started = bench.study(f"{name}-{start.name}-{way}", manifest, seed, moved)
     return bench.run(scratch), bench.run(started)
+
+
+def head_first(bench: Bench, seed: int, what: tuple[str, Path, str], moved: Changes) -> Result:
+    """Return the last layer trained alone, and then all: one run in the rounds of both."""
+    name, manifest, way = what
+    alone = moved["federation.rounds"] // 3
+    stage = {**moved, "model.frozen": ["?.*"], "federation.rounds": alone}
+    head = bench.run(bench.study(f"{name}-{way}-alone-{seed}", manifest, seed, stage))
+    left = moved["federation.rounds"] - alone
+    stage = {**moved, "model.weights_sha256": head.weights, "federation.rounds": left}
+    rest = bench.run(bench.study(f"{name}-{way}-{seed}", manifest, seed, stage))
+    return replace(rest, validation=[*head.validation, *rest.validation[1:]])
 
 
 def pretrained(bench: Bench, seed: int, how: tuple[str, int]) -> Result:

@@ -1,6 +1,7 @@
 """Detection: a class and a box about every thing of an image; there may be none."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.tasks.anchors import NOTHING, Said, strongest
+from wardround.client.tasks.fused_boxes import fuse_boxes, mirrored_back
 from wardround.client.tasks.task import Forward, Spacing
 from wardround.common.metrics.detection import DetectionSums, count_image
 from wardround.common.metrics.noised import encode_boxes
@@ -35,8 +37,17 @@ class Detection:
         return (targets[..., :1] == classes).any(1).sum(0)
 
     def outputs(self, forward: Forward, batch: "Batch", study: Study) -> Tensor:
-        """Return what the network says of its anchors, ``(B, A, K + 4 dims)``."""
-        return forward(*batch.inputs)
+        """Return what the network says of its anchors, ``(B, A, K + 4 dims)``.
+
+        With ``evaluation.tta`` the anchors of each mirrored view follow those of the image itself,
+        turned back; the loss is then that of all of them.
+        """
+        images, *others = batch.inputs
+        seen = [
+            mirrored_back(forward(images.flip(axes), *others), axes, images.shape[2:])
+            for axes in mirrored_views(study)
+        ]
+        return seen[0] if len(seen) == 1 else torch.cat(seen, dim=1)
 
     def predict(self, forward: Forward, batch: "Batch", study: Study) -> Tensor:
         """Return the boxes that were found in whole images, as :meth:`answer`."""
@@ -46,13 +57,18 @@ class Detection:
         """Return the boxes that were found, ``(B, P, 2 + 2 dims)`` by falling score.
 
         Each row is score, class, lo.., hi..; padding has the score 0 and the class -1. A box that
-        overlaps another one of its class by more than half, and has a lower score, is left out.
+        overlaps another one of its class by more than half, and has a lower score, is left out;
+        what several views show is fused (:func:`fuse_boxes`).
 
         Args:
             outputs: ``(B, A, K + 4 dims)``; what is no number is taken for 0.
             study: Says the size of the image, where boxes are cut off.
         """
-        found = [_found(said, study) for said in outputs.nan_to_num(posinf=0.0, neginf=0.0)]
+        views = len(mirrored_views(study))
+        found = [
+            fuse_boxes([_found(view, study) for view in said.chunk(views)], MOST_BOXES)
+            for said in outputs.nan_to_num(posinf=0.0, neginf=0.0)
+        ]
         most = max((len(rows) for rows in found), default=0)
         answer = outputs.new_zeros(len(outputs), max(1, most), 2 + 2 * study.data.dimensions)
         answer[..., 1] = NOTHING
@@ -75,6 +91,17 @@ class Detection:
     def counter(self, study: Study, surfaces: bool) -> "DetectionCounter":
         """Return a counter of a new evaluation; there are no surfaces."""
         return DetectionCounter(study)
+
+
+def mirrored_views(study: Study) -> list[tuple[int, ...]]:
+    """Return the axes, counted from the last, that each view of a test image is mirrored along."""
+    if study.evaluation.tta == "none":
+        return [()]
+    axes = range(-study.data.dimensions, 0)
+    return [
+        tuple(axis for axis, is_flipped in zip(axes, chosen, strict=True) if is_flipped)
+        for chosen in product((False, True), repeat=study.data.dimensions)
+    ]
 
 
 def _found(said: Tensor, study: Study) -> Tensor:

@@ -112,7 +112,9 @@ def forward_of(network: nn.Module, study: Study, device: torch.device) -> Forwar
             outputs = _first_output(network(*(given.to(device) for given in inputs)))
         return outputs.float().to(home)
 
-    return forward if study.evaluation.tta == "none" else _mirrored(forward, study.task.dense)
+    if study.evaluation.tta == "none" or study.task.boxes:  # boxes have no mean: Detection.answer
+        return forward
+    return _mirrored(forward, study.task.dense)
 
 
 def _mirrored(forward: Forward, dense: bool) -> Forward:

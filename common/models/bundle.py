@@ -53,17 +53,10 @@ def write_bundle(model: ModelFolder, folder: Path) -> None:
     otherwise the network does too.
 
     Raises:
-        ModelError: The folder is there, or cannot be written, or the model is not complete, or
-            finds boxes.
+        ModelError: The folder is there, or cannot be written, or the model is not complete.
     """
     if folder.exists():
         msg = f"{folder} exists already: choose another --out."
-        raise ModelError(msg)
-    if model.study.task.boxes:
-        msg = (
-            "a bundle ends with the network's outputs, and boxes are made of them afterwards: use "
-            "'wardround predict', or write --to onnx."
-        )
         raise ModelError(msg)
     network, weights = model.network(), model.weights()
     contract, study = model.contract, model.study
@@ -312,7 +305,7 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
                 "pred": {
                     "type": _output_type(study),
                     "format": "segmentation" if study.task.dense else _output_format(study),
-                    "num_channels": study.output_count,
+                    "num_channels": len(_output_names(study)),
                     "spatial_shape": size if gives_image else [],
                     "dtype": "float32",
                     "value_range": [],
@@ -332,15 +325,22 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
 def _output_type(study: Study) -> str:
     if study.task.dense or (study.task.restores and not study.contrasts):
         return "image"
-    return "array" if study.task.outcome else "probabilities"
+    return "array" if study.task.outcome or study.task.boxes else "probabilities"
 
 
 def _output_format(study: Study) -> str:
+    if study.task.boxes:
+        return "boxes"  # (P, 2 + 2 dims) of each image, in voxels of what the network sees
     # Of a number the network's own scale: [data.outcome] of the study in wardround.json says it.
     return study.study.task if study.task.outcome else "classes"
 
 
 def _output_names(study: Study) -> tuple[str, ...]:
+    if study.task.boxes:
+        axes = range(study.data.dimensions)
+        return ("score", "class", *(f"{end} {axis}" for end in ("low", "high") for axis in axes))
+    if study.task.restores:
+        return study.data.classes or tuple(map(str, range(study.output_count)))
     if not study.task.outcome:
         return study.data.classes
     return (study.outcome.name,) * study.output_count
@@ -365,6 +365,12 @@ def _inference(study: Study, network: nn.Module) -> dict[str, Any]:
             "mode": "gaussian",
             "sigma_scale": _SIGMA,
         }
+    answer = "@inferer(case['image'].to(@device), @network).detach()"
+    post: dict[str, Any] = {}
+    if study.task.boxes:
+        places = "wardround.client.clinic.inference.bundle_input.BoxesFound"
+        post = {"postprocessing": {"_target_": places, "contract": contract}}
+        answer = f"@postprocessing({answer})"
     return {
         "imports": ["$import glob", "$import os"],
         "bundle_root": ".",
@@ -392,12 +398,13 @@ def _inference(study: Study, network: nn.Module) -> dict[str, Any]:
             "num_workers": 0,
         },
         "inferer": inferer,
+        **post,
         "weights": "$torch.load(@bundle_root + '/models/model.pt', weights_only=True)",
         "run": [
             "$@network.load_state_dict(@weights)",
             "$@network.eval()",
             "$os.makedirs(@output_dir, exist_ok=True)",
-            "$[torch.save(@inferer(case['image'].to(@device), @network).detach(), "
+            f"$[torch.save({answer}, "
             "os.path.join(@output_dir, str(number) + '.pt')) "
             "for number, case in enumerate(@dataloader)]",
         ],

@@ -79,7 +79,9 @@ TASKS: dict[str, TaskEntry] = {
 }
 
 
-def tasks_that(*facts: Literal["dense", "classifies", "boxes"], holds: bool = True) -> str:
+def tasks_that(
+    *facts: Literal["dense", "classifies", "boxes", "restores"], holds: bool = True
+) -> str:
     """Return the tasks of which each fact holds, or none of them, as a message lists them."""
     return " or ".join(
         name

@@ -15,6 +15,7 @@ from wardround.common.files.tables import read_table
 
 CORRUPTIONS, ADVERSARIAL, EXAMPLES = "corruptions.csv", "adversarial.csv", "corruptions.npz"
 CLEAN = "none"  # the corruption and the attack of images as they are
+BOX_F1 = "F1 of boxes"  # from a score of one half on, hits at IoU .50; the mean over classes
 LOCAL = "local"  # each site's own model on its own patients
 
 
@@ -28,8 +29,8 @@ class CorruptionRow:
         corruption: Its name; ``none`` for the images as they are.
         severity: 1 to 5; 0 for the images as they are.
         error: Balanced error, 1 less the mean recall of the classes that are present (for
-            multi-label of each label's presence and absence); of a segmentation 1 - Dice. NaN
-            where nothing is defined.
+            multi-label of each label's presence and absence); of a segmentation 1 - Dice, of a
+            detection 1 - F1 of its boxes. NaN where nothing is defined.
         low: Lower end of its 95 % interval over patients.
         high: Upper end.
     """
@@ -54,7 +55,7 @@ class AttackRow:
         epsilon: How far a grey value may go, in 255ths of the image's range.
         steps: Gradient steps of each start.
         restarts: Starts, of which the worst is taken for each image.
-        measure: ``auroc``, ``balanced-accuracy`` or ``dice``.
+        measure: ``auroc``, ``balanced-accuracy``, ``dice`` or ``F1 of boxes``.
         value: Of the measure; NaN where it is not defined.
         low: Lower end of its 95 % interval over patients.
         high: Upper end.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from tests.pacs.gateway import (
@@ -23,8 +24,14 @@ from tests.pacs.orthanc import TITLE, Orthanc
 from tests.pacs.site import site_folder
 from tests.support.clinic.dicom_series import make_series, write_series
 from tests.support.clinic.model_folders import CLASSIFIES, SEGMENTS, untrained_model
+from tests.support.hospitals.blobs import blob_study
 
+from wardround.client.clinic.inference.prediction import Detected
+from wardround.client.clinic.inference.predictor import load_predictor
 from wardround.client.clinic.pacs.archive import open_archive
+from wardround.client.data.manifest.examination import Location
+from wardround.client.data.reading.boxes.report import read_report
+from wardround.client.data.reading.readers import read_image
 
 pytestmark = pytest.mark.pacs
 # Where the process is killed: at the call of a function, before it or when it has returned.
@@ -102,6 +109,31 @@ def test_every_study_is_answered_once_though_the_process_is_killed_at_twenty_poi
     _once(site, model)
     assert orthanc.get("statistics") == before
     assert status(site)["states"]["done"] == len(studies)  # type: ignore[index]
+
+
+def test_boxes_come_back_from_the_archive_where_they_were_found(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
+    site = site_folder(tmp_path / "site", orthanc)
+    add_rules(site)
+    sure = {"head.classes.bias": 6.0}  # every anchor holds something
+    content = blob_study(3, data={"size": [16, 16, 16], "intensity": "mr"})
+    model = untrained_model(tmp_path / "boxes", content, added=sure)
+    _sent(orthanc, tmp_path / "sent", range(1, 2))
+
+    _once(site, model)
+
+    archive = open_archive(site)
+    assert results(archive) == {"1.2.3.1": ["SR"]}
+    (series,) = [one for one in archive.find_series("1.2.3.1") if one.modality == "SR"]
+    (path,) = archive.fetch_series("1.2.3.1", series.uid, tmp_path / "fetched")
+    image = read_image(Location(tmp_path / "sent" / "1"), 3)
+    told = load_predictor(model, "cpu").predict([image], modality="MR")
+    assert isinstance(told, Detected)
+    sure_boxes = [[*box.low, *box.high] for box in told.boxes if box.score >= told.threshold]
+    assert len(sure_boxes) > 3
+    found = read_report(pydicom.dcmread(path), image, None)
+    np.testing.assert_allclose(found.corners, sure_boxes, atol=1e-2)
 
 
 def test_an_archive_that_is_away_is_waited_for(

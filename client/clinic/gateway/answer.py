@@ -23,6 +23,7 @@ from wardround.client.clinic.inference.prediction import (
 )
 from wardround.client.clinic.inference.predictor import Predictor
 from wardround.client.clinic.pacs.archive import Archive, PacsError
+from wardround.client.clinic.pacs.box_report import report_boxes
 from wardround.client.clinic.pacs.fhir import make_fhir
 from wardround.client.clinic.pacs.identity import Algorithm, series_digest
 from wardround.client.clinic.pacs.report import report_classes, report_volumes, rounded
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-_NO_BOXES = "boxes have no DICOM object here: use 'wardround predict'."
 NO_NUMBERS = (
     "the model estimates a number or a time, and a result in an archive has classes or masks: "
     "name another model, or use 'wardround predict', which writes a table."
@@ -112,12 +112,6 @@ def require_servable(study: Study) -> None:
     data = study.data
     if data.kind == "table":
         msg = "the model reads tables, and an archive holds images: name another model."
-        raise InputError(msg)
-    if study.task.boxes:
-        msg = (
-            "the model finds boxes, for which no DICOM object is written here: use "
-            "'wardround predict', which writes boxes.csv, or name another model."
-        )
         raise InputError(msg)
     if study.task.outcome:
         raise InputError(NO_NUMBERS)
@@ -212,7 +206,7 @@ def make_objects(source: Source, prediction: Prediction, algorithm: Algorithm) -
         )
         return [report]
     if isinstance(prediction, Detected):
-        raise RefusedError(_NO_BOXES)
+        return [report_boxes(source, prediction, algorithm)]
     if isinstance(prediction, Estimated):
         raise RefusedError(NO_NUMBERS)
     labels = in_source_order(prediction.labels, prediction.affine, source)

@@ -82,12 +82,14 @@ class Detected:
         boxes: By falling score; none overlaps another one of its class by more than half.
         threshold: From which score on a box is reported among ``counts``.
         counts: How many boxes of each class have at least that score.
+        affine: 4x4, from the image's voxels to RAS millimetres; None where the file did not say.
     """
 
     classes: tuple[str, ...]
     boxes: tuple[FoundBox, ...]
     threshold: float
     counts: tuple[int, ...]
+    affine: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ from wardround.client.data.preprocessing.own_grid import (
 )
 from wardround.client.data.reading.image import Image
 from wardround.client.site.device import arranged_for, choose_arithmetic, device_for
-from wardround.client.tasks.detection import DECIDED
+from wardround.client.tasks.detection import DECIDED, MOST_BOXES
+from wardround.client.tasks.fused_boxes import fuse_boxes
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.segmentation import most_likely_classes
 from wardround.client.tasks.task import AnswersNumbers, PredictsInParts
@@ -112,9 +113,6 @@ def load_predictor(
         raise ModelError(msg)
     _check_alike(models)
     study = models[0].study
-    if study.task.boxes and len(models) > 1:
-        msg = "the boxes of several models have no mean: give one model of a detection."
-        raise InputError(msg)
     chosen = device_for(device, study)
     choose_arithmetic(chosen, study)
     networks = tuple(
@@ -379,10 +377,15 @@ class Predictor:
         ]
 
     def _detected(self, some: Sequence[Prepared], batch: Batch) -> list[Prediction]:
-        outputs = outputs_of(self._networks[0], batch, self.models[0].study)
-        _check_numbers(outputs)
-        boxes = answer_of(outputs, self.models[0].study).double().cpu().numpy()
-        return [self._framed(one, rows) for one, rows in zip(some, boxes, strict=True)]
+        members: list[Tensor] = []  # (B, P, 2 + 2 dims) each
+        for network, model in zip(self._networks, self.models, strict=True):
+            for view in self._views:
+                outputs = outputs_of(network, view.of(batch), model.study)
+                _check_numbers(outputs)
+                turned = view.anchors_back(outputs, model.study.data.size or ())
+                members.append(answer_of(turned, model.study).double().cpu())
+        together = [fuse_boxes(rows, MOST_BOXES).numpy() for rows in zip(*members, strict=True)]
+        return [self._framed(one, rows) for one, rows in zip(some, together, strict=True)]
 
     def _framed(self, one: Prepared, rows: NDArray[np.float64]) -> Detected:
         if one.grid is None:
@@ -402,7 +405,7 @@ class Predictor:
             for row in own
         )
         told = [box.name for box in found if box.score >= DECIDED]
-        return Detected(classes, found, DECIDED, tuple(map(told.count, classes)))
+        return Detected(classes, found, DECIDED, tuple(map(told.count, classes)), one.grid.affine)
 
     def _found(self, probabilities: Sequence[float]) -> tuple[str, ...]:
         classes, threshold = self.study.data.classes, self.operating_point

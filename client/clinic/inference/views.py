@@ -1,5 +1,6 @@
 """Views of a batch for test-time augmentation: only such as training has shown."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -10,6 +11,7 @@ from wardround.client.data.augmentation.applied import apply_changes
 from wardround.client.data.augmentation.drawn import draw_changes
 from wardround.client.data.augmentation.presets import PRESETS
 from wardround.client.data.batch import Batch
+from wardround.client.tasks.fused_boxes import mirrored_back
 from wardround.common.errors import InputError
 from wardround.common.study.study import Study
 
@@ -47,12 +49,16 @@ class View:
         """Return outputs ``(B, K, *spatial)`` of the view turned back."""
         return outputs.flip(self.flips) if self.flips else outputs
 
+    def anchors_back(self, outputs: Tensor, size: Sequence[int]) -> Tensor:
+        """Return what a detector said of the view's anchors, of the image ``(*spatial)`` itself."""
+        return mirrored_back(outputs, self.flips, size)
+
 
 def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
     """Return the views that predictions are averaged over, the image itself first.
 
-    A classification takes seven draws of the study's own augmentation. A segmentation takes
-    mirrored images, which can be turned back to the voxel.
+    A classification takes seven draws of the study's own augmentation. A segmentation and a
+    detection take mirrored images, whose masks and boxes can be turned back exactly.
 
     Raises:
         InputError: They are wanted, and training has shown none.
@@ -60,22 +66,18 @@ def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
     plain = View()
     if not wanted:
         return (plain,)
-    if study.task.boxes:
-        msg = (
-            "--tta averages over views, and the boxes of several views have no mean: leave it out."
-        )
-        raise InputError(msg)
     name = study.data.augmentation
     preset = PRESETS[name]
-    if study.task.dense and (preset.flips or preset.mirrors):
+    turns_back = study.task.dense or study.task.boxes
+    if turns_back and (preset.flips or preset.mirrors):
         axes = range(-study.data.dimensions, 0)
         flips = [
             tuple(axis for axis, is_flipped in zip(axes, chosen, strict=True) if is_flipped)
             for chosen in product((False, True), repeat=study.data.dimensions)
         ]
         return tuple(replace(plain, flips=some) for some in flips)
-    if study.data.kind == "table" or study.task.dense or name == "none":
-        needed = "mirrored images" if study.task.dense else "images that were changed at random"
+    if study.data.kind == "table" or turns_back or name == "none":
+        needed = "mirrored images" if turns_back else "images that were changed at random"
         msg = (
             f"--tta averages over views that training has shown, and this model's study, with "
             f"data.augmentation = {name!r}, showed it no {needed}: leave --tta out."

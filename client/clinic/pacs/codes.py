@@ -40,7 +40,11 @@ VOLUME = Term("118565006", "SCT", "Volume")
 MILLILITRE = Term("ml", "UCUM", "milliliter")
 NO_UNIT = Term("1", "UCUM", "no units")
 PROBABILITY = Term("PROBABILITY", OWN_SCHEME, "Probability of class")
+COUNT = Term("COUNT", OWN_SCHEME, "How many were found")
+SCORE = Term("SCORE", OWN_SCHEME, "Score of the model, no probability")
 PREDICTED = Term("PREDICTED", OWN_SCHEME, "Predicted class")
+
+_TAKEN = tuple(one.value for one in (PROBABILITY, COUNT, SCORE, PREDICTED))
 
 # SNOMED CT terms of CIDs 7153 to 7199 and of findings, by the word that data sets use.
 _KNOWN: dict[str, tuple[Term, Term]] = {
@@ -91,7 +95,7 @@ def terms_of(name: str) -> tuple[Term, Term]:
 def own_term(name: str) -> Term:
     """Return a term of our own scheme: the name, or its hash where it is too long for a code."""
     value = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_").upper()
-    if not value or len(value) > _LONGEST_VALUE or value in ("PROBABILITY", "PREDICTED"):
+    if not value or len(value) > _LONGEST_VALUE or value in _TAKEN:
         value = "C" + hashlib.sha256(name.encode()).hexdigest()[:14].upper()
     return Term(value, OWN_SCHEME, label_of(name))
 

@@ -83,11 +83,11 @@ def report_volumes(
                 ),
                 finding_category=category.concept,
                 finding_type=kind.concept,
-                algorithm_id=_algorithm_id(algorithm),
+                algorithm_id=algorithm_id(algorithm),
                 measurements=[volume],
             )
         )
-    return _report(source, groups, names, algorithm, [segmentation, *source.datasets])
+    return make_report(source, groups, names, algorithm, [segmentation, *source.datasets])
 
 
 def report_classes(
@@ -133,7 +133,7 @@ def report_classes(
                     uid=segment_uid(names, number), identifier=f"class {number}"
                 ),
                 finding_type=own_term(name).concept,
-                algorithm_id=_algorithm_id(algorithm),
+                algorithm_id=algorithm_id(algorithm),
                 measurements=[measurement],
                 qualitative_evaluations=[
                     QualitativeEvaluation(name=PREDICTED.concept, value=one) for one in said
@@ -141,7 +141,7 @@ def report_classes(
                 source_images=images,
             )
         )
-    return _report(source, groups, names, algorithm, list(source.datasets))
+    return make_report(source, groups, names, algorithm, list(source.datasets))
 
 
 def rounded(value: float) -> float:
@@ -149,7 +149,8 @@ def rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-def _algorithm_id(algorithm: Algorithm) -> Any:
+def algorithm_id(algorithm: Algorithm) -> Any:
+    """Return who made a group of the report."""
     from highdicom.sr import AlgorithmIdentification
 
     missing = [algorithm.missing_words] if algorithm.missing else []
@@ -160,14 +161,27 @@ def _algorithm_id(algorithm: Algorithm) -> Any:
     )
 
 
-def _report(
+def make_report(  # what a report consists of
     source: Source,
     groups: Sequence[object],
     names: ResultNames,
     algorithm: Algorithm,
     evidence: Sequence["Dataset"],
+    *,
+    in_space: bool = False,
 ) -> "Dataset":
+    """Return a report of groups of measurements.
+
+    Args:
+        groups: As highdicom makes them.
+        evidence: Of the objects that the groups refer to.
+        in_space: Whether a group has places in millimetres of the patient.
+
+    Raises:
+        PacsError: The images lack what a report has to repeat.
+    """
     from highdicom.sr import (
+        Comprehensive3DSR,
         ComprehensiveSR,
         DeviceObserverIdentifyingAttributes,
         MeasurementReport,
@@ -192,8 +206,9 @@ def _report(
         imaging_measurements=list(groups),
         title=codes.DCM.ImagingMeasurementReport,
     )
+    kind = Comprehensive3DSR if in_space else ComprehensiveSR
     try:
-        made = ComprehensiveSR(
+        made = kind(
             evidence=list(evidence),
             content=content,
             series_instance_uid=names.report_series,

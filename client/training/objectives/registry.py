@@ -5,6 +5,7 @@ from collections.abc import Callable
 from wardround.client.training.objectives.aligned_features import AlignedFeatures
 from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.contrastive import Contrastive
+from wardround.client.training.objectives.coral import Coral
 from wardround.client.training.objectives.corrections import ControlVariates, Dynamic, Proximal
 from wardround.client.training.objectives.distillation import Distillation
 from wardround.client.training.objectives.elastic_weights import ElasticWeights
@@ -28,6 +29,7 @@ OBJECTIVES: dict[str, Callable[[LocalStart], Objective] | None] = {
     "contrastive": Contrastive,
     "small-features": SmallFeatures,
     "aligned-features": AlignedFeatures,
+    "coral": Coral,
     "head-then-body": HeadThenBody,
     "personal-model": PersonalModel,
     "mixture": Mixture,

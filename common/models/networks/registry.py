@@ -24,7 +24,8 @@ from wardround.common.models.networks.small import (
     replace_normalisation,
 )
 from wardround.common.models.private_layers import replace_layers
-from wardround.common.models.sharing import head_names
+from wardround.common.models.sharing import head_layer, head_names
+from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.registry import (
     DETECTOR_WIDTHS,
     NETWORKS,
@@ -66,6 +67,10 @@ def build_network(study: Study, seed: int) -> nn.Module:
             add_adapters(network, rank, scale, head_names(network))
         if study.model.frozen:
             freeze(network, study.model.frozen)
+        if plan_of(study).objective == "coral":
+            from wardround.common.models.networks.feature_moments import add_moments
+
+            add_moments(network, head_layer(network))
     return network
 
 

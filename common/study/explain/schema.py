@@ -171,7 +171,7 @@ _OPTIONS = {
     "dynamic_weight": "dynamic: alpha of FedDyn.",
     "contrastive_weight": "contrastive: mu of MOON.",
     "contrastive_temperature": "contrastive: tau of MOON.",
-    "feature_weight": "small-features, aligned-features: weight of the term, alpha.",
+    "feature_weight": "small-features, aligned-features, coral: weight of the term, alpha.",
     "head_fraction": "head-then-body: share of the steps on the head.",
     "personal_weight": "personal-model: lambda of Ditto.",
     "mixture": "mixture: alpha of APFL, the personal model's part.",

@@ -295,6 +295,11 @@ def _leaving(study: Study) -> Iterator[str]:
     yield f"{shared}, after {trained} its patients{under};"
     if plan.objective == "control-variates":
         yield f"its mean gradient over the round, one number a number of the network{under};"
+    if plan.objective == "coral":
+        yield (
+            "with the network, the mean and the second moments of what its patients' images are "
+            f"before the last layer, over all of them{under};"
+        )
     if plan.aggregation == "fair-mean" and masks is None:
         yield "the mean loss of the received network on its training patients;"
     if masks is not None:

@@ -26,6 +26,7 @@ OBJECTIVES: dict[str, str] = {
     "contrastive": "the loss, and features drawn to those of the received model",
     "small-features": "the loss, and small features, with little room for what a scanner adds",
     "aligned-features": "the loss, and features held to the statistics that all sites share",
+    "coral": "the loss, and covariances of features held to those of all sites' patients",
     "head-then-body": "the loss, on the last layer first and on the rest after",
     "personal-model": "the loss; beside it a personal model, pulled towards the shared one",
     "mixture": "the loss; beside it a personal model, mixed with the shared one",

@@ -387,10 +387,10 @@ def _labels_are_softened(study: Study) -> Iterator[str]:
 def _mirrors_fit(study: Study) -> Iterator[str]:
     if study.evaluation.tta == "none":
         return
-    if study.data.kind == "table" or study.task.boxes or study.task.restores:
+    if study.data.kind == "table" or study.task.restores:
         yield (
             f"evaluation.tta = {study.evaluation.tta!r} mirrors images for "
-            f"{tasks_that('boxes', holds=False)} of images, pretraining aside: set it to 'none'."
+            f"{tasks_that('restores', holds=False)} of images: set it to 'none'."
         )
     elif study.data.augmentation not in MIRRORING:
         yield (

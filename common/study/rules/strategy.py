@@ -24,7 +24,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "dynamic_weight": ("dynamic",),
     "contrastive_weight": ("contrastive",),
     "contrastive_temperature": ("contrastive",),
-    "feature_weight": ("small-features", "aligned-features"),
+    "feature_weight": ("small-features", "aligned-features", "coral"),
     "head_fraction": ("head-then-body",),
     "personal_weight": ("personal-model",),
     "mixture": ("mixture",),
@@ -171,10 +171,21 @@ def _objective_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
 
 
 def _features_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
-    if plan.objective in ("small-features", "aligned-features") and _only_a_head(study):
+    if plan.objective in ("small-features", "aligned-features", "coral") and _only_a_head(study):
         yield (
             f"the objective {plan.objective!r} needs features, and this network is one layer: list "
             "hidden layers in model.features."
+        )
+    if plan.objective == "coral" and study.model.adapter_rank is not None:
+        yield (
+            "the objective 'coral' sends moments of features with the whole network, and "
+            "model.adapter_rank sends adapters alone: remove one of the two."
+        )
+    if plan.objective == "coral" and study.federation.secure_aggregation:
+        yield (
+            "the objective 'coral' sends second moments of features, which have no largest value, "
+            "and federation.secure_aggregation = true sums numbers of a range: choose "
+            "'small-features', or send updates without masks."
         )
     if plan.objective != "aligned-features":
         return
@@ -183,7 +194,7 @@ def _features_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
         yield (
             "the objective 'aligned-features' holds features to the running statistics of batch "
             f"normalisations, and model.normalisation = {chosen!r} of {study.model.network} keeps "
-            "none: set it to 'batch', or choose 'small-features'."
+            "none: set it to 'batch', or choose 'coral', which needs no normalisation."
         )
     if plan.share == "all-but-normalisation":
         yield (

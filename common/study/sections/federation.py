@@ -28,7 +28,7 @@ class StrategyOptions(Section):
     dynamic_weight: Positive = 0.01  # dynamic: alpha of FedDyn
     contrastive_weight: NonNegative = 1.0  # contrastive: mu of MOON
     contrastive_temperature: Positive = 0.5  # contrastive: tau of MOON
-    feature_weight: NonNegative = 0.01  # small-, aligned-features: alpha
+    feature_weight: NonNegative = 0.01  # small-, aligned-features, coral: alpha
     head_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # head-then-body: steps on the head
     personal_weight: NonNegative = 0.1  # personal-model: lambda of Ditto
     mixture: Fraction = 0.5  # mixture: alpha of APFL, the personal model's part

@@ -15,6 +15,7 @@ from wardround.simulations.evidence.intervals.estimates import (
     expected_calibration_error,
     measure,
 )
+from wardround.simulations.run_files.detections import read_detection_intervals
 from wardround.simulations.run_files.folder import (
     FEDERATED,
     POOLED,
@@ -73,7 +74,7 @@ def _read(folder: Path, study: Study) -> Mapping[Key, Answered]:
 def _of_part(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterator[MeasuredRow]:
     run = out / "runs" / part.name
     if study.task.boxes:
-        yield from _of_boxes(run, part.seed, study)
+        yield from _of_boxes(out, part, facts, study)
         return
     held, sites = _read(run, study), sites_of_run(run)
     without = {p.left_out: out / "runs" / p.name for p in facts.without_each(sites, part.seed)}
@@ -91,19 +92,36 @@ def _of_part(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterato
         yield from _of_site((part.seed, site), known, study)
 
 
-def _of_boxes(run: Path, seed: int, study: Study) -> Iterator[MeasuredRow]:
-    """Yield what the run measured of boxes: it keeps no answers, from which intervals come."""
+def _of_boxes(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterator[MeasuredRow]:
+    """Yield what runs measured of boxes; a gain has no interval: no image's boxes are kept."""
+    run = out / "runs" / part.name
     tested = [
         row
         for row in read_kept_table(run / "metrics.csv", MetricRow)
-        if (row.split, row.metric, row.class_name) == (_TEST, study.metric, "")
+        if (row.split, row.class_name) == (_TEST, "") and row.metric in metrics_of(study)
     ]
-    for site in sites_of_run(run):
+    intervals, sites = read_detection_intervals(run), sites_of_run(run)
+    without = {p.left_out: out / "runs" / p.name for p in facts.without_each(sites, part.seed)}
+    for site in sites:
         names = {local_model(site): OWN, FEDERATED: FEDERATED, POOLED: POOLED}
+        taking_part: dict[str, float] = {}
+        examinations = 0
         for row in tested:
             if row.site == site and row.model in names:
-                place = (seed, site, names[row.model], row.metric)
-                yield _row(place, unknown_interval(row.value, row.support), row.support)
+                unknown = unknown_interval(row.value, row.support)
+                found = intervals.get((row.model, site, row.metric, ""), unknown)
+                yield _row((part.seed, site, names[row.model], row.metric), found, row.support)
+                if row.model == FEDERATED:
+                    taking_part[row.metric], examinations = row.value, row.support
+        aside = (
+            read_detection_intervals(without[site] / LEFT_OUT) if facts.leave_one_site_out else {}
+        )
+        for (model, _, metric, _), found in aside.items():
+            seen = examinations if model == LEFT_OUT else found.patients
+            yield _row((part.seed, site, model, metric), found, seen)
+            if model == LEFT_OUT and metric in taking_part:
+                gain = unknown_interval(taking_part[metric] - found.value, found.patients)
+                yield _row((part.seed, site, TAKING_PART, metric), gain, examinations)
 
 
 def _joined(parts: Sequence[Answered]) -> Answered | None:

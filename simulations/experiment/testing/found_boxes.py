@@ -53,7 +53,8 @@ def write_found_boxes(
     drawn = {
         key: draw_metrics(boxes, study, metrics) for key, boxes in _with_all_sites(found).items()
     }
-    write_table(out / DETECTION_INTERVALS, _interval_rows(drawn), DetectionIntervalRow)
+    rows = (row for place, metrics in drawn.items() for row in interval_rows(place, metrics))
+    write_table(out / DETECTION_INTERVALS, rows, DetectionIntervalRow)
     return list(_gains(drawn))
 
 
@@ -87,13 +88,11 @@ def _with_all_sites(found: _Found) -> dict[tuple[str, str], Boxes]:
     return {**found, **together}
 
 
-def _interval_rows(
-    drawn: Mapping[tuple[str, str], DrawnMetrics],
-) -> Iterator[DetectionIntervalRow]:
-    for (model, site), metrics in drawn.items():
-        for name, i in metrics.intervals().items():
-            measured = (i.value, i.low, i.high, i.standard_error, i.freedom)
-            yield DetectionIntervalRow(model, site, name, *measured, patients=i.patients)
+def interval_rows(place: tuple[str, str], metrics: DrawnMetrics) -> Iterator[DetectionIntervalRow]:
+    """Yield the metrics of a model at a site, each with its interval."""
+    for name, i in metrics.intervals().items():
+        measured = (i.value, i.low, i.high, i.standard_error, i.freedom)
+        yield DetectionIntervalRow(*place, name, *measured, patients=i.patients)
 
 
 def _gains(drawn: Mapping[tuple[str, str], DrawnMetrics]) -> Iterator[MetricRow]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from wardround.simulations.evidence.corruption_error import (
     CorruptionErrors,
@@ -14,6 +15,7 @@ from wardround.simulations.report.charts.tables import Cell, Table
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.section import Image, Section
 from wardround.simulations.run_files.stress import (
+    BOX_F1,
     CLEAN,
     LOCAL,
     CorruptionRow,
@@ -24,6 +26,33 @@ from wardround.simulations.run_files.stress import (
 _HOLDS = 0.02  # of the error: less is not worth a sentence
 
 
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """What is told of a model that names no class of a whole image.
+
+    Attributes:
+        whole: Follows "1 less".
+    """
+
+    short: str
+    title: str
+    whole: str
+
+
+_MASKS = _Measure("Dice", "mean Dice", "the mean Dice over the foreground classes")
+_BOXES = _Measure(
+    BOX_F1,
+    "the F1 of its boxes",
+    "the F1 of the boxes with a score of one half or more, hits at IoU .50: the mean over classes",
+)
+
+
+def _measure_of(contents: RunContents) -> _Measure | None:
+    if contents.study is None or not (contents.study.task.dense or contents.study.task.boxes):
+        return None
+    return _MASKS if contents.study.task.dense else _BOXES
+
+
 def corruptions_section(contents: RunContents) -> Section | None:
     """Return the section; None where the run's models met no worse images."""
     rows = read_corruptions(contents.folder)
@@ -32,27 +61,29 @@ def corruptions_section(contents: RunContents) -> Section | None:
     if not errors:
         return None
     own, baseline = errors[0], errors[1] if len(errors) > 1 else None
-    dense = contents.study is not None and contents.study.task.dense
+    told = _measure_of(contents)
     return Section(
         anchor="corruptions",
         title="Does it still work when the images are worse?",
-        answer=tuple(_answer(own, baseline, dense)),
-        tables=tuple(_tables(own, baseline, dense)),
+        answer=tuple(_answer(own, baseline, told)),
+        tables=tuple(_tables(own, baseline, told)),
         images=_images(contents),
-        notes=tuple(_notes(own, dense, contents.own_data)),
+        notes=tuple(_notes(own, told, contents.own_data)),
     )
 
 
-def _answer(own: CorruptionErrors, baseline: CorruptionErrors | None, dense: bool) -> Iterator[str]:
+def _answer(
+    own: CorruptionErrors, baseline: CorruptionErrors | None, told: _Measure | None
+) -> Iterator[str]:
     worst, clean = own.worst, own.clean
     step = f"{worst.corruption} of severity {worst.severity}"
     if worst.error <= clean.error + _HOLDS:
         yield (
             f"None of the {len(own.rows)} kinds of worse images that were tried harms the "
-            f"{own.model} model: at worst ({step}) {_harm(worst, clean, dense)}."
+            f"{own.model} model: at worst ({step}) {_harm(worst, clean, told)}."
         )
     else:
-        yield f"The worst for the {own.model} model is {step}: {_harm(worst, clean, dense)}."
+        yield f"The worst for the {own.model} model is {step}: {_harm(worst, clean, told)}."
     harmless = [
         name for name, by in own.rows.items() if _largest(by.values()) <= clean.error + 0.05
     ]
@@ -65,10 +96,10 @@ def _answer(own: CorruptionErrors, baseline: CorruptionErrors | None, dense: boo
         yield _compared(own, baseline)
 
 
-def _harm(worst: CorruptionRow, clean: CorruptionRow, dense: bool) -> str:
-    if dense:
+def _harm(worst: CorruptionRow, clean: CorruptionRow, told: _Measure | None) -> str:
+    if told is not None:
         return (
-            f"mean Dice is {1 - worst.error:.2f} {_between(1 - worst.high, 1 - worst.low)}, and "
+            f"{told.title} is {1 - worst.error:.2f} {_between(1 - worst.high, 1 - worst.low)}, and "
             f"{1 - clean.error:.2f} on the images as they are"
         )
     return (
@@ -101,14 +132,14 @@ def _compared(own: CorruptionErrors, baseline: CorruptionErrors) -> str:
 
 
 def _tables(
-    own: CorruptionErrors, baseline: CorruptionErrors | None, dense: bool
+    own: CorruptionErrors, baseline: CorruptionErrors | None, told: _Measure | None
 ) -> Iterator[Table]:
-    yield _table(own, dense)
+    yield _table(own, told)
     if baseline is not None:
-        yield _table(baseline, dense)
+        yield _table(baseline, told)
 
 
-def _table(errors: CorruptionErrors, dense: bool) -> Table:
+def _table(errors: CorruptionErrors, told: _Measure | None) -> Table:
     severities = sorted({severity for by in errors.rows.values() for severity in by})
     known = [row.error for by in errors.rows.values() for row in by.values()]
     low, high = min([errors.clean.error, *known]), max([errors.clean.error, *known])
@@ -124,7 +155,7 @@ def _table(errors: CorruptionErrors, dense: bool) -> Table:
     ]
     clean = _cell(errors.clean, (low, high), True)
     rows.insert(0, ("as they are", (clean, *(Cell("") for _ in severities[1:]))))
-    measure = "1 - Dice" if dense else "balanced error"
+    measure = "balanced error" if told is None else f"1 - {told.short}"
     whose = "each hospital's own model" if errors.model == LOCAL else f"the {errors.model} model"
     caption = (
         f"{measure[0].upper()}{measure[1:]} of {whose} on test images ({errors.site}) by severity; "
@@ -161,11 +192,11 @@ def _as_words(name: str, severity: int) -> str:
     return "as it is" if name == CLEAN else f"{name}, severity {severity}"
 
 
-def _notes(own: CorruptionErrors, dense: bool, own_data: bool) -> Iterator[str]:
+def _notes(own: CorruptionErrors, told: _Measure | None, own_data: bool) -> Iterator[str]:
     what = (
-        "1 less the mean Dice over the foreground classes"
-        if dense
-        else "1 less the mean recall of the classes, so that a rare class counts as much as another"
+        "1 less the mean recall of the classes, so that a rare class counts as much as another"
+        if told is None
+        else f"1 less {told.whole}"
     )
     yield (
         f"{own.clean.examinations} examinations of {own.clean.patients} patients, each made worse "

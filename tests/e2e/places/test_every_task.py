@@ -39,6 +39,7 @@ ACROSS = (
     "ComBat",
     "pretraining",
     "survival",
+    "covariances of all hospitals",
 )
 
 
@@ -73,7 +74,7 @@ def test_one_ray_trains_every_task_s_model_of_one_process(part: int, tmp_path: P
 
 @pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX")
 def test_daemons_train_the_model_of_a_simulation(tmp_path: Path) -> None:
-    """A minute: the command for one study, then one town that trains eight, one after the other."""
+    """A minute: the command for one study, then one town that trains nine, one after the other."""
     hospitals = write_hospitals(tmp_path)
     tried = _tried(study_of("detection in volumes", hospitals), tmp_path)
     assert bits_of(tried) == _simulated("detection in volumes", hospitals, tmp_path)

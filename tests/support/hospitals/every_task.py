@@ -45,6 +45,7 @@ class Case:
     manifest: str = _PICTURES
     training: tuple[tuple[str, Any], ...] = ()
     federation: tuple[tuple[str, Any], ...] = ()
+    evaluation: tuple[tuple[str, Any], ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
 
 
@@ -155,6 +156,22 @@ CASES: dict[str, Case] = {
         federation=(("objective", "small-features"),),
         refused=(("patient", "adds features of a batch to its loss"),),
     ),
+    "covariances of all hospitals": Case(
+        "classification",
+        {**_PICTURE, "classes": _CLASSES},
+        _SMALL,
+        federation=(("objective", "coral"), ("rounds", 2)),
+        refused=(
+            ("patient", "sends moments of features"),
+            ("site", "noise can make those of no features"),
+        ),
+    ),
+    "boxes of mirrored images": Case(
+        "detection",
+        {**_PICTURE, "classes": _CLASSES, "augmentation": "histology"},
+        _BOXES,
+        evaluation=(("tta", "mirror"),),
+    ),
 }
 
 
@@ -176,7 +193,7 @@ def study_of(name: str, folder: Path, mode: str = "none", **sections: Content) -
         "training": {"batch_size": 3, "local_steps": 2, **dict(case.training)},
         "federation": {"rounds": 1, **dict(case.federation)},
         "privacy": MODES[mode],
-        "evaluation": {"keep": "last"},
+        "evaluation": {"keep": "last", **dict(case.evaluation)},
         "simulation": {
             "data": "folder",
             "split": "natural",

@@ -11,6 +11,7 @@ from wardround.client.data.reading.image import Image, UnreadableError
 
 Points = NDArray[np.float64]
 _GROUP, _FINDING = "125007", "121071"  # DCM: Measurement Group, Finding
+_SURFACE = "121231"  # DCM: Volume Surface, of which the faces are items side by side
 _DEEPEST, _MOST_ITEMS = 24, 100_000
 
 
@@ -18,7 +19,8 @@ def read_report(dataset: Any, image: Image, instance: str | None) -> FoundBoxes:
     """Return a box about each region; its class is the group's finding, by name.
 
     Of a picture the regions are taken that refer to it, in its own columns and rows. Of a volume
-    those in millimetres of the patient; a contour in one slice is as thick as the slice.
+    those in millimetres of the patient; a contour in one slice is as thick as the slice, and the
+    faces of a volume's surface are one region.
 
     Args:
         dataset: The report.
@@ -37,14 +39,14 @@ def read_report(dataset: Any, image: Image, instance: str | None) -> FoundBoxes:
         raise UnreadableError(msg)
     named = [
         (name, corners)
-        for name, region in _regions(dataset)
-        if (corners := _corners(region, image, instance)) is not None
+        for name, parts in _regions(dataset)
+        if (corners := _corners(parts, image, instance)) is not None
     ]
     return boxes_of(named, 2 if flat else 3)
 
 
-def _regions(dataset: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each region with the name of its group's finding."""
+def _regions(dataset: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the parts of each region with the name of its group's finding."""
     count = 0
     waiting: list[tuple[Any, str, int]] = [(dataset, "", 0)]
     while waiting:
@@ -54,11 +56,20 @@ def _regions(dataset: Any) -> Iterator[tuple[str, Any]]:
             msg = "it is a larger report than one of regions: export one a series."
             raise UnreadableError(msg)
         if str(item.get("ValueType", "")) in ("SCOORD", "SCOORD3D"):
-            yield name, item
+            yield name, [item]
         children = list(item.get("ContentSequence", ()))
         if _concept(item) == _GROUP:
             name = next((_meaning(one) for one in children if _concept(one) == _FINDING), "")
+            faces = [one for one in children if _is_face(one)]
+            if faces:
+                yield name, faces
+                children = [one for one in children if not _is_face(one)]
+                count += len(faces)
         waiting += [(one, name, depth + 1) for one in reversed(children)]
+
+
+def _is_face(item: Any) -> bool:
+    return _concept(item) == _SURFACE and str(item.get("ValueType", "")) == "SCOORD3D"
 
 
 def _concept(item: Any) -> str:
@@ -71,8 +82,9 @@ def _meaning(item: Any) -> str:
     return str(code[0].get("CodeMeaning", "")) if code else ""
 
 
-def _corners(region: Any, image: Image, instance: str | None) -> list[float] | None:
+def _corners(parts: list[Any], image: Image, instance: str | None) -> list[float] | None:
     """Return the first and the last corner of a region; None for one of another picture."""
+    region = parts[0]
     flat, in_space = image.array.ndim == 3, str(region.ValueType) == "SCOORD3D"
     if flat != (not in_space):
         if flat:
@@ -82,7 +94,8 @@ def _corners(region: Any, image: Image, instance: str | None) -> list[float] | N
             msg = "its regions are in columns and rows of slices, and the study is of volumes: "
             remedy = "export them in millimetres (SCOORD3D), or as a segmentation (SEG)."
         raise UnreadableError(msg + remedy)
-    points = np.array(region.get("GraphicData", ()), dtype=np.float64)
+    numbers = [number for part in parts for number in part.get("GraphicData", ())]
+    points = np.array(numbers, dtype=np.float64)
     if points.size == 0 or points.size % (3 if in_space else 2):
         msg = "a region has no whole points: export the report anew."
         raise UnreadableError(msg)

@@ -62,6 +62,7 @@ _READING_OBJECTIVES: dict[str, str] = {
     "contrastive": "compares features of a batch in its loss",
     "small-features": "adds features of a batch to its loss",
     "aligned-features": "adds statistics of a batch's features to its loss",
+    "coral": "adds covariances of a batch's features to its loss, and sends moments of features",
     "personal-model": "trains a second model on patients without noise",
     "mixture": "trains a second model on patients without noise",
     "fine-tune": "trains on patients without noise before the last test",

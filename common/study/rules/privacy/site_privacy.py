@@ -63,6 +63,11 @@ def _sum_is_all(study: Study, plan: StrategyPlan) -> Iterator[str]:
             "answered, which privacy.mode = 'site' does not use: "
             "choose another strategy, e.g. fedprox."
         )
+    if plan.objective == "coral":
+        yield (
+            "the objective 'coral' sends second moments of features, which noise can make those of "
+            "no features at all: choose 'small-features'."
+        )
     chosen = study.model.normalisation
     if mixes_batch(study.model) and plan.share != "all-but-normalisation":
         yield (

@@ -38,7 +38,7 @@ from wardround.simulations.experiment.testing.stress.outcomes import (
     success,
 )
 from wardround.simulations.run_files.folder import ALL_SITES
-from wardround.simulations.run_files.stress import CLEAN, LOCAL, AttackRow
+from wardround.simulations.run_files.stress import BOX_F1, CLEAN, LOCAL, AttackRow
 
 FGSM, PGD, TRANSFER = "fgsm", "pgd", "transfer"
 _CPU = torch.device("cpu")
@@ -198,6 +198,9 @@ def _measures(
 ) -> Iterator[tuple[str, Interval]]:
     if study.task.dense:
         yield "dice", success(outcomes)
+        return
+    if study.task.boxes:
+        yield BOX_F1, success(outcomes)
         return
     draws = _DRAWS if with_interval else 0
     yield "auroc", auroc(outcomes, not study.data.multi_label, draws=draws)

@@ -19,7 +19,11 @@ from wardround.client.data.preprocessing.preprocessing import (
     read_channels,
 )
 from wardround.client.data.reading.image import Image
-from wardround.client.training.case_predictions import classified_cases, segmented_cases
+from wardround.client.training.case_predictions import (
+    classified_cases,
+    found_cases,
+    segmented_cases,
+)
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.testing.samples import upright
 from wardround.simulations.experiment.testing.stress.finished import (
@@ -31,6 +35,7 @@ from wardround.simulations.experiment.testing.stress.finished import (
 from wardround.simulations.experiment.testing.stress.outcomes import (
     Outcomes,
     classified_outcomes,
+    detected_outcomes,
     joined,
     of_all_sites,
     segmented_outcomes,
@@ -120,6 +125,8 @@ def outcomes_of(network: nn.Module, cohort: ChangedPatients, study: Study) -> Ou
     """Return what a network gets right of each examination."""
     if study.task.dense:
         return segmented_outcomes(segmented_cases(network, cohort, study))
+    if study.task.boxes:
+        return detected_outcomes(found_cases(network, cohort, study), cohort.patients.numpy())
     return classified_outcomes(classified_cases(network, cohort, study), study)
 
 

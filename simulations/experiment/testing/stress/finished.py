@@ -82,8 +82,8 @@ def open_finished_run(folder: Path) -> FinishedRun:
     """Open a finished simulated run whose models can be asked anew.
 
     Raises:
-        InputError: It is none, its study is of a table or has no classes or masks, or it left no
-            models.
+        InputError: It is none, its study is of a table or has no classes, masks or boxes, or it
+            left no models.
     """
     facts = read_facts(folder)
     if facts.status != "finished":
@@ -97,10 +97,10 @@ def open_finished_run(folder: Path) -> FinishedRun:
             "run of an image study."
         )
         raise InputError(msg)
-    if study.task.outcome or study.task.boxes:
+    if study.task.outcome or study.task.restores:
         msg = (
             f"the study {study.name!r} is of the task {study.study.task}, and how far images may "
-            "be changed is told of classes and masks only: give a run of such a study."
+            "be changed is told of classes, masks and boxes only: give a run of such a study."
         )
         raise InputError(msg)
     if plan_of(study).objective == "fine-tune":

@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.registry import task_of
-from wardround.client.tasks.task import Box, Forward
+from wardround.client.tasks.task import AnswersFromOutputs, Box, Forward
 from wardround.client.tasks.windows import pad_around
 from wardround.client.training.losses.mean_loss import MeanLoss
 from wardround.client.training.losses.registry import build_loss
@@ -20,8 +20,8 @@ def losses_of(forward: Forward, batch: Batch, study: Study) -> Tensor:
     """Return the loss of each of B examinations, ``(B,)``.
 
     Of a classification the cross-entropy, without the study's class weights: a weight changes no
-    direction. Of a segmentation the study's own loss; where windows slide over an image, its mean
-    over the windows, so that each window's answer is attacked.
+    direction. Of a segmentation and a detection the study's own loss; where windows slide over
+    an image, its mean over the windows, so that each window's answer is attacked.
 
     Args:
         forward: From inputs to outputs.
@@ -33,7 +33,11 @@ def losses_of(forward: Forward, batch: Batch, study: Study) -> Tensor:
         if study.training.patch_size is not None and batch.images is not None:
             return _of_windows(forward, batch, study, loss)
         return loss.per_sample(task_of(study).predict(forward, batch, study), batch.targets)
-    outputs = task_of(study).predict(forward, batch, study)
+    task = task_of(study)
+    if isinstance(task, AnswersFromOutputs):  # the boxes themselves have no gradient
+        loss = build_loss(study, None, _CPU)
+        return loss.per_sample(task.outputs(forward, batch, study), batch.targets)
+    outputs = task.predict(forward, batch, study)
     if study.data.multi_label:
         each = F.binary_cross_entropy_with_logits(outputs, batch.targets, reduction="none")
         return each.sum(1)

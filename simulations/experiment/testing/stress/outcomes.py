@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.client.tasks.detection import DECIDED
 from wardround.client.training.case_predictions import ClassifiedCases, SegmentedCases
+from wardround.common.metrics.detection import DetectionSums
 from wardround.common.study.study import Study
 
 Floats = NDArray[np.float64]
@@ -61,6 +63,23 @@ def segmented_outcomes(found: SegmentedCases) -> Outcomes:
     return Outcomes(np.nan_to_num(dice), (~np.isnan(dice)).astype(np.float64), found.patients)
 
 
+def detected_outcomes(found: Sequence[DetectionSums], patients: NDArray[np.int64]) -> Outcomes:
+    """Return the F1 of the boxes that are said to be there: ``2 TP / (found + true boxes)``.
+
+    Boxes count from the score ``DECIDED`` on, and are hits at IoU .50.
+
+    Args:
+        found: Of each examination.
+        patients: ``(N,)``.
+    """
+    hits, counts = list[Floats](), list[Floats]()
+    for one in found:
+        first = round(DECIDED * one.found.shape[1])
+        hits.append(2.0 * one.hits[0, :, first:].sum(axis=1))
+        counts.append(one.found[:, first:].sum(axis=1) + one.truths.astype(np.float64))
+    return Outcomes(np.stack(hits), np.stack(counts), patients)
+
+
 def joined(parts: Sequence[Outcomes]) -> Outcomes:
     """Return outcomes of one cohort that came in parts."""
     first = parts[0]
@@ -88,7 +107,7 @@ def of_all_sites(parts: Sequence[Outcomes]) -> Outcomes:
 
 
 def success(outcomes: Outcomes, seed: int = 0) -> Interval:
-    """Return the mean over parts of the share found: balanced accuracy, or mean Dice.
+    """Return the mean over parts of the share found: balanced accuracy, mean Dice, or F1.
 
     The interval is the patient bootstrap's: all images of a patient are drawn together.
     """

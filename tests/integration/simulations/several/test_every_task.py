@@ -1,11 +1,19 @@
 """Every task and option that came with detection: in one process, in a pool, private or refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.hospitals.every_task import CASES, MODES, SITES, study_of, write_hospitals
+from tests.support.hospitals.every_task import (
+    CASES,
+    MODES,
+    PATIENTS,
+    SITES,
+    study_of,
+    write_hospitals,
+)
 from tests.support.stage import bits_of
 from tests.support.studies.tiny_study import Said
 
@@ -18,7 +26,13 @@ from wardround.simulations.experiment.simulate import SimulationRequest, simulat
 from wardround.simulations.report.contents import read_contents
 from wardround.simulations.run_files.detections import read_detections
 from wardround.simulations.run_files.folder import MetricRow
-from wardround.simulations.run_files.series import MeasuredRow
+from wardround.simulations.run_files.series import (
+    LEFT_OUT,
+    LEFT_OUT_EVERYBODY,
+    TAKING_PART,
+    MeasuredRow,
+)
+from wardround.simulations.run_files.stress import BOX_F1, read_attacks, read_corruptions
 
 ALONE = Machine("cpu", "in-process", threads=1)
 POOL = Machine("cpu", "pool", workers=2, threads=1)
@@ -131,3 +145,50 @@ def test_several_seeds_of_boxes_are_measured_at_each_hospital(
     models = ("alone", "federated", "pooled")
     assert found == {(n, site, one, "map50") for n in (0, 1) for site in SITES for one in models}
     assert "mAP at IoU .50" in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.long
+def test_a_federation_of_boxes_is_tested_at_each_hospital_that_it_was_trained_without(
+    hospitals: Path, tmp_path: Path
+) -> None:
+    study = study_of("detection", hospitals, simulation={"compare": True})
+    out = tmp_path / "series"
+
+    run_series(SeriesRequest(study, out, leave_one_site_out=True, machine=ALONE))
+
+    rows = [one for one in read_table(out / "measured.csv", MeasuredRow) if one.metric == "map50"]
+    found = {(row.site, row.model): row for row in rows}
+    models = ("alone", "federated", "pooled", LEFT_OUT, LEFT_OUT_EVERYBODY, TAKING_PART)
+    assert found.keys() == {(site, model) for site in SITES for model in models}
+    for site in SITES:
+        federated, without = found[site, "federated"], found[site, LEFT_OUT]
+        gain = found[site, TAKING_PART].value
+        assert gain == pytest.approx(federated.value - without.value)
+        assert 0 <= without.low <= without.value <= without.high <= 1
+        assert without.patients < found[site, LEFT_OUT_EVERYBODY].patients == PATIENTS // 2
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "left out, all patients" in page
+    assert "CANARY" not in page
+
+
+@pytest.mark.long
+def test_a_model_of_boxes_meets_worse_and_attacked_images(
+    without_south: Path, tmp_path: Path, wardround: Callable[..., Said]
+) -> None:
+    run = Path(shutil.copytree(without_south, tmp_path / "run"))
+
+    said = wardround(
+        *("stress", run, "--only", "jpeg", "--severities", "1,5"),
+        *("--attacks", "--epsilons", "8", "--steps", "2", "--restarts", "1"),
+    )
+
+    assert said.code == 0, said.err
+    rows = {(row.corruption, row.severity): row for row in read_corruptions(run)}
+    assert rows.keys() == {("none", 0), ("jpeg", 1), ("jpeg", 5)}
+    assert all(0 <= row.error <= 1 for row in rows.values())
+    attacks = read_attacks(run)
+    assert {row.measure for row in attacks} == {BOX_F1}
+    assert {row.attack for row in attacks} == {"none", "fgsm", "pgd"}
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "1 - F1 of boxes of the federated model" in page
+    assert "CANARY" not in page + said.out

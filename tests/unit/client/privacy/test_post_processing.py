@@ -40,6 +40,7 @@ READING = {
     "contrastive",
     "small-features",
     "aligned-features",
+    "coral",
     "distillation",
     "elastic-weights",
     "personal-model",

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from tests.support.clinic.dicom_series import make_series, write_series
 from tests.support.clinic.model_folders import CLASSIFIES, SEGMENTS, untrained_model
+from tests.support.hospitals.blobs import blob_study
 
 from wardround.client.clinic.gateway.answer import Desk, answer, require_servable
 from wardround.client.clinic.gateway.queue import Work
@@ -86,6 +87,11 @@ def test_a_report_says_what_the_model_did_without(
     data = {**content["data"], **BOTH, "optional": ["age", "t2"]}
     for text in answered(tmp_path, {**content, "data": data}, slices):
         assert "Missing, and done without: age, t2" in text
+
+
+def test_boxes_are_reported_and_counted(tmp_path: Path) -> None:
+    _, told = answered(tmp_path, blob_study(), 1)
+    assert "dark: 0 found. bright: 0 found." in told
 
 
 def test_a_report_of_a_model_that_lacks_nothing_says_nothing_of_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from wardround.cli import app
 from wardround.client.clinic.inference.predictor import load_predictor
 from wardround.client.data.reading.boxes.text import read_table
 from wardround.client.data.reading.image import Image
-from wardround.common.errors import InputError, ModelError
+from wardround.common.errors import InputError
 from wardround.common.models.bundle import write_bundle
 from wardround.common.models.exchange import write_onnx
 from wardround.common.models.model_folder import open_model_folder
@@ -60,13 +60,60 @@ def test_the_command_writes_a_table_of_boxes_that_reads_back_as_a_column_boxes(
         assert next(iter(csv.DictReader(stream))).keys() >= {"boxes of dark", "boxes of bright"}
 
 
-def test_what_boxes_have_no_form_for_is_refused_in_words(sure: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="several models have no mean"):
-        load_predictor([sure, sure], "cpu")
-    with pytest.raises(InputError, match="several views have no mean"):
+def test_a_model_that_agrees_with_itself_says_what_it_says_alone(sure: Path) -> None:
+    image = Image(np.random.default_rng(0).random((1, 48, 40)).astype(np.float32), None, None)
+
+    alone = load_predictor(sure, "cpu").predict(image)
+    together = load_predictor([sure, sure], "cpu").predict(image)
+
+    assert [box.name for box in together.boxes] == [box.name for box in alone.boxes]
+    ends = [[(box.score, *box.low, *box.high) for box in one.boxes] for one in (alone, together)]
+    np.testing.assert_allclose(*ends, atol=1e-6)
+
+
+def test_views_of_boxes_are_mirrored_and_their_boxes_turned_back(tmp_path: Path) -> None:
+    study = blob_study(data={"augmentation": "histology"})
+    model = untrained_model(tmp_path / "mirrored", study, added={"head.classes.bias": 3.0})
+    values = np.random.default_rng(0).random((1, 48, 40)).astype(np.float32)
+
+    predictor = load_predictor(model, "cpu", views=True)
+    found, turned = (
+        predictor.predict(Image(np.ascontiguousarray(one), None, None))
+        for one in (values, values[:, :, ::-1])
+    )
+
+    as_seen = sorted((box.score, box.low[1], box.high[1], box.low[0]) for box in found.boxes)
+    back = sorted((box.score, box.low[1], box.high[1], 40 - box.high[0]) for box in turned.boxes)
+    assert len(as_seen) > 3
+    np.testing.assert_allclose(as_seen, back, atol=1e-4)
+
+
+def test_views_that_training_never_showed_are_refused_in_words(sure: Path) -> None:
+    with pytest.raises(InputError, match="no mirrored images"):
         load_predictor(sure, "cpu", views=True)
-    with pytest.raises(ModelError, match="use 'wardround predict'"):
-        write_bundle(open_model_folder(sure), tmp_path / "bundle")
+
+
+def test_a_bundle_ends_with_the_boxes_that_the_model_finds(sure: Path, tmp_path: Path) -> None:
+    import monai.bundle
+
+    bundle = tmp_path / "bundle"
+    write_bundle(open_model_folder(sure), bundle)
+    values = np.random.default_rng(0).random((48, 40)).astype(np.float32)
+    (bundle / "data").mkdir()
+    np.save(bundle / "data" / "0.npy", values)
+
+    monai.bundle.run(
+        config_file=str(bundle / "configs" / "inference.json"), bundle_root=str(bundle)
+    )
+
+    theirs = torch.load(bundle / "eval" / "0.pt", weights_only=True)[0]
+    ours = load_predictor(sure, "cpu").predict(Image(values[None]))
+    assert len(ours.boxes) == len(theirs) > 10
+    for box, row in zip(ours.boxes, theirs.tolist(), strict=True):  # x before y, and y before x
+        told = [box.score, *box.low[::-1], *box.high[::-1]]
+        np.testing.assert_allclose(told, [row[0], *row[2:]], atol=1e-4)
+    said = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert said["network_data_format"]["outputs"]["pred"]["format"] == "boxes"
 
 
 @pytest.mark.long

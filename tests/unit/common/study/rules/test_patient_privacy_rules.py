@@ -244,6 +244,7 @@ def test_every_objective_is_decided_upon() -> None:
         "contrastive",
         "small-features",
         "aligned-features",
+        "coral",
         "personal-model",
         "mixture",
         "fine-tune",

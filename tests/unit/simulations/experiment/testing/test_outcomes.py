@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from tests.support.hospitals.blobs import blob_study
 
+from wardround.common.metrics.detection import DetectionSums, count_image
+from wardround.common.study.loading import parse_study
 from wardround.simulations.experiment.testing.stress.outcomes import (
     Outcomes,
     auroc,
+    detected_outcomes,
     of_all_sites,
     success,
 )
@@ -33,6 +37,24 @@ def test_success_is_balanced_accuracy_and_the_area_is_that_of_scikit_learn(class
     area = auroc(found, exclusive=True)
     assert area.value == pytest.approx(np.mean(areas))
     assert area.low < area.value < area.high
+
+
+def test_success_of_boxes_is_the_f1_of_those_that_are_said_to_be_there() -> None:
+    study = parse_study(blob_study())
+    images, truths = [], [[(0, 0, 0, 10, 10), (1, 20, 20, 30, 30)], [(0, 5, 5, 15, 15)]]
+    said = [
+        [(0.9, 0, 0, 0, 10, 9), (0.4, 1, 20, 20, 30, 30)],  # a hit, and one below the threshold
+        [(0.8, 0, 30, 30, 40, 40), (0.7, 1, 0, 0, 5, 5)],  # beside, and a thing that is not there
+    ]
+    for found, truth in zip(said, truths, strict=True):
+        sums = DetectionSums.empty(study, surfaces=False)
+        count_image(np.array(found), np.array(truth, dtype=float), sums)
+        images.append(sums)
+
+    outcomes = detected_outcomes(images, np.array([0, 1]))
+
+    # Of class 0: one hit, two told, two true; of class 1: no hit, one told, one true.
+    assert success(outcomes).value == pytest.approx((2 * 1 / (2 + 2) + 0 / (1 + 1)) / 2)
 
 
 def test_images_of_one_patient_are_drawn_together() -> None:

@@ -1,0 +1,53 @@
+"""Mean and second moments of a network's features, which travel with it as its numbers do."""
+
+import torch
+from torch import Tensor, nn
+
+from wardround.common.errors import StudyError
+
+FEATURE_MOMENTS = "feature_moments"  # of a network, where a study's objective asks for them
+_MOST_FEATURES = 512  # a megabyte of second moments in every message
+
+
+class FeatureMoments(nn.Module):
+    """``E[f]`` and ``E[f f^T]`` of what enters the last layer, over the patients of a round.
+
+    Both are means over examinations, so the mean of sites' moments, weighted by their examinations,
+    is that of all their patients. No answer of the network depends on them.
+
+    Attributes:
+        mean: ``(d,)``.
+        second: ``(d, d)``; all 0 until somebody was seen.
+    """
+
+    mean: Tensor
+    second: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("second", torch.zeros(features, features))
+
+    def take(self, mean: Tensor, second: Tensor, share: float) -> None:
+        """Move to the moments of further features, which are so large a share of all."""
+        self.mean.lerp_(mean.to(self.mean), share)
+        self.second.lerp_(second.to(self.second), share)
+
+
+def add_moments(network: nn.Module, head: nn.Module) -> None:
+    """Give a network the moments of what enters its last layer.
+
+    Raises:
+        StudyError: There are too many features.
+    """
+    width = int(getattr(head, "in_features", 0) or getattr(head, "in_channels", 0))
+    if not 0 < width <= _MOST_FEATURES:
+        msg = (
+            f"the objective 'coral' sends the second moments of {width} features, the square of "
+            f"as many numbers, and at most {_MOST_FEATURES} are sent: choose a narrower network "
+            "or the objective 'aligned-features'."
+        )
+        raise StudyError(msg)
+    network.add_module(FEATURE_MOMENTS, FeatureMoments(width))
+    if hasattr(network, "monai_definition"):  # with numbers more than MONAI's own has
+        del network.monai_definition
