@@ -281,6 +281,9 @@ def is_model_folder(path: Path) -> bool:
 
 def _check_files(folder: Path) -> None:
     """Refuse what lies there beside the files of a model, links, and texts too large to read."""
+    if not folder.exists():
+        msg = f"there is no model folder {folder}: mend the name."
+        raise ModelError(msg)
     if not is_model_folder(folder):
         msg = (
             f"{folder} is not a model folder, it has no {CONTRACT}: give one that 'wardround "
