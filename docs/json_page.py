@@ -269,7 +269,8 @@ OUTPUTS: dict[str, Output] = {
             "queue": "Its name.",
             "by": "How cases were chosen.",
             "arms": "`chosen` and `random`: cases, read, checked (held against something), wrong.",
-            "verdict": "better, worse or no gain: were more of the chosen cases wrong? Null: cannot be said.",
+            "verdict": "better, worse or no gain: were more of the chosen cases wrong? Null where "
+            "that cannot be said.",
             "unchecked": "Cases read that had nothing to be held against.",
             "trial": "With --train: metric, chosen, drawn, cases, verdict; else null.",
             "readers": "Each pair of readers: first, second, and kappa or Dice.",

@@ -117,6 +117,7 @@ _LONG = "a" * 300
         ("model", "verify-withdrawal", _LONG),
         ("runs", "list", "--server", _LONG),
         ("runs", "promoted", "--shelf", _LONG),
+        ("predict", _LONG, "scans", "--out", "out"),
         ("data", "get", _LONG),
     ],
     ids=" ".join,
@@ -134,3 +135,9 @@ def test_a_link_that_leads_to_itself_is_refused_in_words(wardround, tmp_path: Pa
         said = wardround(*words)
         assert said.code == 2, said.err
         assert "a defect" not in said.err
+
+
+def test_a_shelf_that_is_not_there_is_not_an_empty_one(wardround, tmp_path: Path) -> None:
+    said = wardround("runs", "promoted", "--shelf", tmp_path / "in-ues")
+    assert said.code == 2
+    assert "there is no shelf" in said.err
