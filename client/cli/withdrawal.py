@@ -76,8 +76,9 @@ def forget_patients(
     """Take patients out of this hospital's data, and have rounds repeated without them.
 
     Their rows leave the manifest, prepared copies of their images are removed, and a manifest that
-    brings them back is refused. The server is told for each study trained here that patients left:
-    nobody's identifier, and not how many, leaves the site. What privacy cost they had stays spent.
+    brings them back is refused. The server is told for each study trained here that patients left,
+    unless nobody of them was ever used here: nobody's identifier, and not how many, leaves the
+    site. What privacy cost they had stays spent.
 
     Example: wardround site forget-patients left.txt --site /data/wardround/north
     """
@@ -100,6 +101,15 @@ def forget_patients(
             f"manifest, and {forgotten.unknown} were not in it. Delete their images and {file} "
             "yourself.\n"
         )
+    if not forgotten.used:
+        # A file of somebody else's patients must not have every model of a federation revoked.
+        _print([], as_json)
+        if not as_json:
+            sys.stdout.write(
+                "Nobody of them was ever trained or tested on here, so no server is told. Look "
+                "whether the file names patients as the manifest does.\n"
+            )
+        return
     found, without_run = _tell_all(site, server)
     _print(found, as_json)
     if not as_json and without_run:

@@ -34,14 +34,18 @@ def read_json_lines(path: Path) -> list[Any]:
     """Return the values in a file; an absent file holds none, a torn last line is left out.
 
     Raises:
-        ValueError: Another line is not JSON.
+        ValueError: Another line is not JSON, or nested too deeply to be read.
         OSError: The file cannot be read.
     """
     try:
         lines, _ = split_lines(path.read_bytes())
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line]
+    try:
+        return [json.loads(line) for line in lines if line]
+    except RecursionError:
+        msg = "a line is nested too deeply"
+        raise ValueError(msg) from None
 
 
 def append_line(descriptor: int, line: bytes, length: int, durable: bool) -> None:

@@ -279,14 +279,21 @@ def is_model_folder(path: Path) -> bool:
     return (path / CONTRACT).is_file()
 
 
-def _check_files(folder: Path) -> None:
-    """Refuse what lies there beside the files of a model, links, and texts too large to read."""
+def _require_model_folder(folder: Path) -> None:
+    if not folder.exists():
+        msg = f"there is no model folder {folder}: mend the name."
+        raise ModelError(msg)
     if not is_model_folder(folder):
         msg = (
             f"{folder} is not a model folder, it has no {CONTRACT}: give one that 'wardround "
             "simulate' left below models/, or 'wardround runs model' wrote."
         )
         raise ModelError(msg)
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse what lies there beside the files of a model, links, and texts too large to read."""
+    _require_model_folder(folder)
     for path in sorted(folder.iterdir()):
         if path.name not in (*_SIGNED, *_MAY_LACK, DIGEST, SIGNATURE):
             name = printable(path.name, 80)

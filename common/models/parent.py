@@ -139,7 +139,9 @@ def continued(model: "ModelFolder", asked: Continuation, weights_sha256: str) ->
     parent = model.study
     _require_continuable(model)
     _require_promise(parent, asked)
-    wave = asked.wave or 1 + (1 if parent.continual is None else parent.continual.wave)
+    wave = asked.wave
+    if wave is None:
+        wave = 1 + (1 if parent.continual is None else parent.continual.wave)
     changes: dict[str, object] = {
         "study.name": f"{_WAVE.sub('', parent.name)} wave {wave}",
         "study.repeats": None,  # the parent may repeat a run without a site; this one trains anew

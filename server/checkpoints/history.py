@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from wardround.common.errors import RunError
 from wardround.common.files.json_lines import read_json_lines
 from wardround.common.metrics.task_sums import MetricValue
 
@@ -74,8 +75,19 @@ def append_record(path: Path, record: RoundRecord) -> int:
 
 
 def read_records(path: Path) -> list[RoundRecord]:
-    """Read all records; an absent file holds none, a torn last line is left out."""
-    return [record_of(line) for line in read_json_lines(path)]
+    """Read all records; an absent file holds none, a torn last line is left out.
+
+    Raises:
+        RunError: It cannot be read, or a line is no record.
+    """
+    try:
+        return [record_of(line) for line in read_json_lines(path)]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        msg = (
+            f"{path} cannot be read, or is not as the run wrote it: put the run's folder back "
+            "from a backup."
+        )
+        raise RunError(msg) from None
 
 
 def heard_in(record: RoundRecord) -> set[str]:
@@ -99,12 +111,12 @@ def record_of(content: dict) -> RoundRecord:  # type: ignore[type-arg] # JSON, t
     """Return the record of a line of the file.
 
     Raises:
-        KeyError, TypeError: It is none.
+        KeyError, TypeError, ValueError: It is none.
     """
     return RoundRecord(
-        round=content["round"],
-        measured_round=content["measured_round"],
-        seconds=content["seconds"],
+        round=int(content["round"]),
+        measured_round=int(content["measured_round"]),
+        seconds=float(content["seconds"]),
         sites=tuple(SiteRecord(**site) for site in content["sites"]),
         refusals=tuple(RefusalRecord(**refusal) for refusal in content["refusals"]),
         measurements=tuple(

@@ -8,7 +8,7 @@ every site's updates, which a server does not keep.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from wardround.common.errors import InputError, RunError
+from wardround.common.errors import InputError, RunError, nearest
 from wardround.common.security.withdrawal.request import Without
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.plans.what_leaves import kept_model
@@ -100,9 +100,11 @@ def plan_withdrawal(
     first_rounds = _first_rounds(records)
     names = {site.site for record in records for site in record.sites}
     if site not in first_rounds:
+        close = nearest(site, sorted(names))
+        hint = f" Did you mean {close!r}?" if close else ""
         msg = (
-            f"no round of the run has a number of {site!r}: there is nothing to repeat. Sites in "
-            f"it: {', '.join(sorted(names)) or 'none'}."
+            f"no round of the run has a number of {site!r}: there is nothing to repeat.{hint} "
+            f"Sites in it: {', '.join(sorted(names)) or 'none'}."
         )
         raise InputError(msg)
     others = tuple(sorted(names - {site} if without == "site" else names))

@@ -13,7 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import wardround
-from wardround.client.data.manifest.parts.forgetting import forget_patients
+from wardround.client.data.manifest.parts.forgetting import (
+    count_forgotten,
+    forget_patients,
+    forgotten_patients,
+    used_patients,
+)
 from wardround.client.site.folder import KEY_FOLDER, open_site
 from wardround.common.errors import InputError, known_names
 from wardround.common.files.tables import read_kept_table, write_table
@@ -95,6 +100,7 @@ def plan_of_run(asked: WithdrawalRequested) -> WithdrawalPlan:
     study = load_study(asked.run / "study.toml")
     store = CheckpointStore(checkpoints_of(asked.run, FEDERATED))
     plan = plan_withdrawal(store, study, asked.site, asked.without)
+    _require_patients_of_site(asked)
     require_no_parent_of(asked.site, _parents(study))
     for adversary in study.simulation.adversary:
         if adversary.count is not None:
@@ -104,6 +110,17 @@ def plan_of_run(asked: WithdrawalRequested) -> WithdrawalPlan:
             )
             raise InputError(msg)
     return plan
+
+
+def _require_patients_of_site(asked: WithdrawalRequested) -> None:
+    site = asked.run / "sites" / asked.site
+    known = used_patients(site, asked.patients) - forgotten_patients(site, asked.patients)
+    if unknown := len(asked.patients) - len(known):
+        msg = (
+            f"{unknown} of {len(asked.patients)} patients who are to leave are none of "
+            f"{asked.site!r} in this run: name patients as its manifest does, and no others."
+        )
+        raise InputError(msg)
 
 
 def _parents(study: Study) -> Iterator[tuple[str, CheckpointStore]]:
@@ -128,15 +145,14 @@ def withdraw(asked: WithdrawalRequested, watch: Watch = nobody) -> SignedCertifi
     """
     if not (asked.out / "run.json").exists():
         _begin(asked, plan_of_run(asked))
-    record = read_repeat(asked.out)
-    if record is None or (record.site, record.without) != (asked.site, asked.without):
+    if not _is_repeat_of(asked):
         msg = f"{asked.out} holds another run: choose a folder that is new."
         raise InputError(msg)
     resume(asked.out, asked.machine, watch)
-    study = load_study(asked.out / "study.toml")
+    record, study = read_repeat(asked.out), load_study(asked.out / "study.toml")
     trained = load_trained(asked.out, FEDERATED)
     checkpoints = checkpoints_of(asked.out, FEDERATED)
-    if trained is None:
+    if trained is None or record is None:
         msg = f"{asked.out} has no finished model: start the same command again."
         raise InputError(msg)
     commit = CheckpointStore(checkpoints).load(trained.round)
@@ -147,6 +163,20 @@ def withdraw(asked: WithdrawalRequested, watch: Watch = nobody) -> SignedCertifi
     )
     (asked.out / CERTIFICATE_FILE).write_bytes(line + b"\n")
     return open_certificate(line)
+
+
+def _is_repeat_of(asked: WithdrawalRequested) -> bool:
+    """Whether the folder was begun by the same withdrawal: of this run, site and patients."""
+    record = read_repeat(asked.out)
+    if record is None or (record.site, record.without) != (asked.site, asked.without):
+        return False
+    if record.parent.study != load_study(asked.run / "study.toml").digest:
+        return False
+    if not asked.patients:
+        return True
+    before, after = (folder / "sites" / asked.site for folder in (asked.run, asked.out))
+    left = count_forgotten(after) - count_forgotten(before)
+    return left == len(asked.patients) == len(forgotten_patients(after, asked.patients))
 
 
 def _begin(asked: WithdrawalRequested, plan: WithdrawalPlan) -> None:

@@ -74,6 +74,8 @@ app.add_typer(model_app, name="model")
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _NO_RIGHT = {errno.EACCES, errno.EPERM}
+# What a name that a person typed, or a link that somebody made, leads to.
+_NO_PLACE = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
 
 
 def _show_version(wanted: bool) -> None:
@@ -140,6 +142,12 @@ def _explain(error: Exception) -> int:
             "belongs to (ls -ld FOLDER), or choose another folder."
         )
         return 3
+    if code in _NO_PLACE:
+        _say(
+            f"a name leads to no file or folder that can be used ({os.strerror(code)}). Look at "
+            "the names that were given, and at the links in the folders."
+        )
+        return 2
     if code in _FULL_DISK:
         _say(
             f"cannot write ({os.strerror(code)}). Make room or choose another folder; "

@@ -63,6 +63,9 @@ def import_images(  # noqa: PLR0913 # one argument an option of the command line
     from wardround.common.errors import InputError
 
     if scan:
+        if rules is not None or as_json:
+            msg = "--rules and --json go with an import by rules: leave them out beside --scan."
+            raise InputError(msg)
         _scan(source, site, patient, write)
         return
     if site is None or rules is None:

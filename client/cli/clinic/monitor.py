@@ -38,8 +38,13 @@ def set_reference(  # noqa: PLR0913 # one argument an option of the command line
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Of the site's manifest, with commas: train, validation, test.")
-    ] = "validation,test",
+        str,
+        typer.Option(
+            help="Of the site's manifest, with commas: train, validation, test; absent: "
+            "validation,test.",
+            show_default=False,
+        ),
+    ] = "",
     every: Annotated[str, typer.Option(help="A period is a day, a week or a month.")] = "week",
     false_alarms: Annotated[
         float, typer.Option(help="Expected in a year without any change.")
@@ -57,15 +62,21 @@ def set_reference(  # noqa: PLR0913 # one argument an option of the command line
     from wardround.client.clinic.monitoring import reference
     from wardround.client.clinic.monitoring.periods import every_named
     from wardround.client.site.folder import open_site
+    from wardround.common.errors import InputError
 
     opened = open_site(site)
+    if inputs and split:
+        msg = "--split is of the site's manifest: leave it out, or name no images."
+        raise InputError(msg)
     options = reference.Options(every_named(every), false_alarms)
     folder, predictor = _predictor(model, device)
     labels: dict[int, tuple[float, ...]] = {}
     if inputs:
         named = find_inputs(inputs, predictor.study)
     else:
-        named, labels = reference.held_out_inputs(opened, predictor.study, _splits(split))
+        named, labels = reference.held_out_inputs(
+            opened, predictor.study, _splits(split or "validation,test")
+        )
     began = reference.set_reference(
         opened, (predictor, folder), named, options, _progress(as_json), labels
     )

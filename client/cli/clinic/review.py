@@ -247,7 +247,7 @@ def _say(taken: "Taken", desk: "Desk", as_json: bool, more: list[str]) -> None:
             "taken": len(taken.written),
             "changed": taken.changed,
             "refused": taken.refused,
-            "not trained on": held,
+            "not_trained_on": held,
         }
         write_lines(json.dumps(said) + "\n")
     else:

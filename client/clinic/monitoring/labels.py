@@ -90,6 +90,9 @@ def read_labels(monitor: MonitorFolder, path: Path, study: Study) -> tuple[list[
         InputError: A column is missing, or a label is no class; says the row.
     """
     require_labels(study)
+    if not path.is_file():
+        msg = f"there is no table {path}: give a CSV file with the columns image and label."
+        raise InputError(msg)
     try:
         table = read_table(path)
     except DataError as error:

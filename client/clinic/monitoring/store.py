@@ -17,14 +17,16 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from wardround.client.clinic.monitoring.case import Case, case_from_json
-from wardround.client.clinic.monitoring.periods import Every, every_named
+from wardround.client.clinic.monitoring.periods import Every, first_day
 from wardround.client.site.folder import Site
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.atomic import (
@@ -47,6 +49,7 @@ from wardround.common.files.lock import held_alone
 FOLDER = "monitoring"
 _SHOWN = 16  # digits of a model's digest
 _KEY_DIGITS = 32
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,9 @@ class Reference:
     created: str
 
 
+_REFERENCE = TypeAdapter(Reference)
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """A label that came later.
@@ -102,22 +108,18 @@ class MonitorFolder:
 
     def reference_cases(self) -> tuple[Case, ...]:
         """Return the cases that every period is held against."""
-        return tuple(case_from_json(line) for line in self._lines("reference.jsonl"))
+        return tuple(self._read("reference.jsonl", case_from_json))
 
     def cases(self) -> dict[str, list[Case]]:
         """Return the cases of each period, in the order in which they came."""
         found: dict[str, list[Case]] = {}
-        for line in self._lines("cases.jsonl"):
-            found.setdefault(str(line["period"]), []).append(case_from_json(line["case"]))
+        for period, case in self._read("cases.jsonl", self._case_of_period):
+            found.setdefault(period, []).append(case)
         return found
 
     def truths(self) -> dict[str, Truth]:
         """Return the labels by the key of their case; a later one goes before an earlier one."""
-        found = {}
-        for line in self._lines("truths.jsonl"):
-            value = None if line["value"] is None else float(line["value"])
-            found[str(line["key"])] = Truth(str(line["key"]), tuple(line["classes"]), value)
-        return found
+        return {truth.key: truth for truth in self._read("truths.jsonl", _truth_from_json)}
 
     def entries(self) -> list[dict[str, Any]]:
         """Return what was found in each period and what a person closed, in its order.
@@ -145,7 +147,11 @@ class MonitorFolder:
 
     def key_of(self, text: str) -> str:
         """Return the key of a file or a series, of which nobody reads its name."""
-        return keyed((self.folder / "secret").read_bytes(), text)
+        try:
+            secret = (self.folder / "secret").read_bytes()
+        except OSError:
+            raise _damaged(self.folder / "secret") from None
+        return keyed(secret, text)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -153,15 +159,23 @@ class MonitorFolder:
         with held_alone(self.folder / "lock"):
             yield
 
-    def _lines(self, name: str) -> list[Any]:
+    def _read(self, name: str, value_of: Callable[[Any], _Value]) -> list[_Value]:
+        path = self.folder / name
         try:
-            return read_json_lines(self.folder / name)
-        except ValueError:
-            raise _damaged(self.folder / name) from None
+            return [value_of(line) for line in read_json_lines(path)]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, InputError):
+            raise _damaged(path) from None
+
+    def _case_of_period(self, line: Mapping[str, Any]) -> tuple[str, Case]:
+        first_day(line["period"], self.reference.every)  # a name that is none would not sort
+        return line["period"], case_from_json(line["case"])
 
     def _read_chain(self) -> tuple[list[dict[str, Any]], str]:
         path = self.folder / "periods.jsonl"
-        lines, _ = split_lines(path.read_bytes() if path.exists() else b"")
+        try:
+            lines, _ = split_lines(path.read_bytes() if path.exists() else b"")
+        except OSError:
+            raise _damaged(path) from None
         entries, previous = [], NO_HASH
         for number, line in enumerate(lines, start=1):
             try:
@@ -245,12 +259,14 @@ def _references(site: Site) -> list[Path]:
 def _read_reference(folder: Path) -> Reference:
     path = folder / "reference.json"
     try:
-        content = json.loads(path.read_bytes())
-        content["classes"] = tuple(content["classes"])
-        content["every"] = every_named(content["every"])
-        return Reference(**content)
-    except (OSError, ValueError, TypeError, KeyError):
+        return _REFERENCE.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError):  # pydantic's ValidationError is a ValueError
         raise _damaged(path) from None
+
+
+def _truth_from_json(line: Mapping[str, Any]) -> Truth:
+    value = None if line["value"] is None else float(line["value"])
+    return Truth(str(line["key"]), tuple(map(str, line["classes"])), value)
 
 
 def _damaged(path: Path) -> InputError:

@@ -93,11 +93,11 @@ class ImportReport:
             "already": self.already,
             "imported": self.imported,
             "patients": len(self.patients),
-            "looked at for text": self.searched,
+            "looked_at_for_text": self.searched,
             "masked": self.masked,
-            "studies left out": dict(self.studies),
-            "series left out": dict(self.series),
-            "files left out": dict(self.files),
+            "studies_left_out": dict(self.studies),
+            "series_left_out": dict(self.series),
+            "files_left_out": dict(self.files),
         }
 
 

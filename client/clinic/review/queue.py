@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from wardround.client.clinic.review.cases import Case, CaseList
 from wardround.client.clinic.review.opinions import Committee, Opinions
@@ -113,6 +114,9 @@ class Queue:
     def arm(self, name: str) -> tuple[Entry, ...]:
         """Return the cases of an arm."""
         return tuple(one for one in self.entries if name in one.arms)
+
+
+_QUEUE = TypeAdapter(Queue)
 
 
 def make_queue(listed: CaseList, committee: Committee | None, study: Study, wish: Wish) -> Queue:
@@ -325,20 +329,19 @@ def read_queue(site: Site, name: str = "") -> Queue:
     """
     folder = site.folder / REVIEW_FOLDER / QUEUES
     known = sorted(path.stem for path in folder.glob("*.json"))
-    if not name and len(known) == 1:
-        name = known[0]
+    if not known:
+        msg = f"{site.folder} has no queue: make one with 'wardround site review queue'."
+        raise InputError(msg)
+    if not name and len(known) > 1:
+        msg = f"the site has {len(known)} queues: give --queue NAME, one of {', '.join(known)}."
+        raise InputError(msg)
+    name = name or known[0]
     if name not in known:
-        if not known:
-            msg = f"{site.folder} has no queue: make one with 'wardround site review queue'."
-            raise InputError(msg)
         raise InputError(known_names("queue", name, known))
     path = folder / f"{name}.json"
     try:
-        said = json.loads(path.read_bytes())
-        entries = tuple(Entry(**{**one, "arms": tuple(one["arms"])}) for one in said.pop("entries"))
-        models, notes = tuple(said.pop("models")), tuple(said.pop("notes"))
-        return Queue(**said, entries=entries, models=models, notes=notes)
-    except (OSError, ValueError, TypeError, KeyError):
+        return _QUEUE.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError):  # pydantic's ValidationError is a ValueError
         msg = f"the queue {path} cannot be read: put it back from a backup, or make another."
         raise DataError(msg) from None
 

@@ -18,12 +18,14 @@ class Arm:
     Attributes:
         cases: How many it has.
         read: Of these.
-        wrong: Of those read: the reader said something else than the list, or where it said
+        checked: Of those read: the list or the model had said something of it.
+        wrong: Of those checked: the reader said something else than the list, or where it said
             nothing something else than the model.
     """
 
     cases: int
     read: int
+    checked: int
     wrong: int
 
 
@@ -48,21 +50,28 @@ class Report:
     def found(self) -> Comparison:
         """How many more of the chosen cases were wrong."""
         chosen, drawn = self.arms[CHOSEN], self.arms[DRAWN]
-        return compare_yields((chosen.wrong, chosen.read), (drawn.wrong, drawn.read))
+        return compare_yields((chosen.wrong, chosen.checked), (drawn.wrong, drawn.checked))
+
+    @property
+    def is_told(self) -> bool:
+        """Whether something of each arm was read and held against; else nothing is compared."""
+        return all(arm.checked for arm in self.arms.values())
 
     def lines(self) -> list[str]:
         """Return it in sentences."""
         said = []
         for name, arm in self.arms.items():
             said.append(f"{name}: {arm.read} of {arm.cases} read, {arm.wrong} of them were wrong.")
-        if all(arm.read for arm in self.arms.values()):
+        if self.is_told:
             said.append(f"Cases that were wrong: {self.found.in_words(self.queue.by)}")
         else:
-            said.append("Whether choosing beat random cannot be said: an arm was not read.")
-        if self.unchecked:
             said.append(
-                f"{self.unchecked} cases had neither a label nor a prediction to be held against."
+                "Whether choosing beat random cannot be said: of an arm nothing was read that "
+                "could be held against anything."
             )
+        if self.unchecked:
+            cases = f"{self.unchecked} case" + ("s" if self.unchecked > 1 else "")
+            said.append(f"{cases} read had neither a label nor a prediction to be held against.")
         if self.trial is not None:
             said.append(f"Trained on each arm: {self.trial.comparison.in_words(self.queue.by)}")
         said += [f"Readers: {pair.in_words()}" for pair in self.pairs]
@@ -77,7 +86,8 @@ class Report:
             "queue": self.queue.name,
             "by": self.queue.by,
             "arms": {name: asdict(arm) for name, arm in self.arms.items()},
-            "verdict": self.found.verdict,
+            "verdict": self.found.verdict if self.is_told else None,
+            "unchecked": self.unchecked,
             "trial": trial,
             "readers": [
                 {"first": p.first, "second": p.second, p.measure: _number(p.value.value)}
@@ -106,8 +116,10 @@ def make_report(
 
 def _arm(entries: Sequence[Entry], last: dict[str, Correction]) -> Arm:
     read = [(one, last[one.case]) for one in entries if one.case in last]
-    wrong = sum(not is_same(one.own or one.predicted, said) for one, said in read)
-    return Arm(len(entries), len(read), wrong)
+    held = [(one.own or one.predicted, said) for one, said in read]
+    checked = [(before, said) for before, said in held if before]
+    wrong = sum(not is_same(before, said) for before, said in checked)
+    return Arm(len(entries), len(read), len(checked), wrong)
 
 
 def _number(value: float) -> float | None:

@@ -126,8 +126,10 @@ def _told(study: "Study", parent: "Study", out: Path) -> tuple[str, ...]:
         f"parent {parent.digest}",
         f"digest {study.digest}",
         "This digest is another one: each hospital approves the study anew.",
-        f"A manifest's rows with {wave} in the column wave are new, those with less, or nothing, "
-        "old.",
+        "A manifest's rows with 1 or nothing in the column wave are new, and none is old."
+        if wave == 1
+        else f"A manifest's rows with {wave} in the column wave are new, those with less, or "
+        "nothing, old.",
         spends,
     )
 

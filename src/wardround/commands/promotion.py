@@ -91,6 +91,11 @@ def promoted(shelf: ShelfFolder, as_json: AsJson = False) -> None:
     """
     from wardround.server.checkpoints.promotions import Shelf
 
+    if not shelf.exists():
+        from wardround.common.errors import InputError
+
+        msg = f"there is no shelf {shelf}: mend the name; 'wardround runs promote' makes one."
+        raise InputError(msg)
     held = Shelf(shelf)
     record = held.record()
     if as_json:

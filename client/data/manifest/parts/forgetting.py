@@ -47,11 +47,13 @@ class Forgotten:
         patients: Who was in the manifest.
         rows: Of theirs.
         unknown: Who was not in it.
+        used: Of all who were named: whoever was ever in a part here, so that a model may know them.
     """
 
     patients: int
     rows: int
     unknown: int
+    used: int
 
 
 def read_identifiers(path: Path) -> tuple[str, ...]:
@@ -102,7 +104,21 @@ def forget_patients(site: Site, patients: Collection[str]) -> Forgotten:
             _write(table, [line.cells for line in table.lines if line.row not in numbers])
         known |= {line.cells[place or 0] for line in gone}
         rows += len(gone)
-    return Forgotten(len(known), rows, len(wanted - known))
+    return Forgotten(len(known), rows, len(wanted - known), len(used_patients(site.folder, wanted)))
+
+
+def used_patients(site_folder: Path, patients: Iterable[str]) -> set[str]:
+    """Return those who were ever trained, validated or tested on here, forgotten ones too."""
+    written = read_parts(site_folder)
+    if written is None:
+        return set()
+    return {patient for patient in patients if written.hash_of(patient) in written.part_of}
+
+
+def forgotten_patients(site_folder: Path, patients: Iterable[str]) -> set[str]:
+    """Return those who were taken out of a site's lists."""
+    written, hashes = read_parts(site_folder), _read(site_folder / PARTS_FOLDER / FORGOTTEN_FILE)
+    return {one for one in patients if written is not None and written.hash_of(one) in hashes}
 
 
 def _require_patients(table: Table) -> Table:
@@ -129,6 +145,11 @@ def _remove_masks(site: Site, gone: Table) -> None:
         raise DataError(msg) from None
 
 
+def count_forgotten(site_folder: Path) -> int:
+    """Return how many were taken out of a site's lists."""
+    return len(_read(site_folder / PARTS_FOLDER / FORGOTTEN_FILE))
+
+
 def require_nobody_forgotten(site_folder: Path, patients: Iterable[str]) -> None:
     """Refuse a manifest that has somebody who was taken out of it.
 
@@ -138,11 +159,10 @@ def require_nobody_forgotten(site_folder: Path, patients: Iterable[str]) -> None
     path = site_folder / PARTS_FOLDER / FORGOTTEN_FILE
     if not path.exists():
         return
-    written, hashes = read_parts(site_folder), _read(path)
-    if written is None:
+    if read_parts(site_folder) is None:
         msg = f"{path.parent} lacks the site's key: put a copy of the folder back."
         raise DataError(msg)
-    back = sum(written.hash_of(patient) in hashes for patient in set(patients))
+    back = len(forgotten_patients(site_folder, patients))
     if back:
         msg = (
             f"the manifest names {back} of the patients who were taken out of it with 'wardround "
@@ -172,7 +192,7 @@ def _read(path: Path) -> set[str]:
         return {str(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()}
     except FileNotFoundError:
         return set()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         msg = f"{path} is not as the site wrote it: put a copy back. It says who is not trained on."
         raise DataError(msg) from None
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -227,10 +228,36 @@ def test_who_was_not_in_a_run_cannot_leave_it(stopped: Path, tmp_path: Path) -> 
     asked = WithdrawalRequested(stopped, "east", tmp_path / "new")
     with pytest.raises(InputError, match="no round of the run has a number of 'east'"):
         plan_of_run(asked)
+    with pytest.raises(InputError, match="Did you mean 'west'"):
+        plan_of_run(replace(asked, site="West"))
     assert not (tmp_path / "new").exists()
     used = WithdrawalRequested(stopped, "west", stopped, machine=ONE_PROCESS)
     with pytest.raises(InputError, match="holds another run"):
         withdraw(used)
+
+
+def test_patients_who_are_none_of_the_sites_make_no_repeat(stopped: Path, tmp_path: Path) -> None:
+    for patients in ((f"{CANARY}nobody",), (patients_of("west")[0], patients_of("north")[0])):
+        asked = WithdrawalRequested(stopped, "west", tmp_path / "new", patients, ONE_PROCESS)
+        with pytest.raises(InputError, match=r"1 of \d patients .* are none of 'west'") as error:
+            withdraw(asked)
+        assert CANARY not in str(error.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_folder_of_another_withdrawal_gives_no_certificate_for_this_one(
+    stopped: Path, tmp_path: Path
+) -> None:
+    one, other, *_ = patients_of("west")
+    asked = WithdrawalRequested(stopped, "west", tmp_path / "new", (one,), ONE_PROCESS)
+    first = withdraw(asked)
+    for patients in ((other,), (one, other), ()):
+        with pytest.raises(InputError, match="holds another run"):
+            withdraw(replace(asked, patients=patients))
+    shorter = run(study_of(manifest_of(tmp_path), training__local_steps=2), tmp_path / "other", 3)
+    with pytest.raises(InputError, match="holds another run"):
+        withdraw(replace(asked, run=shorter))
+    assert withdraw(asked).said.model == first.said.model, "the same command is the same one"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,11 @@ def test_a_child_names_its_parent_and_starts_from_its_numbers_bit_by_bit(tmp_pat
     assert all(torch.equal(network.state_dict()[n], w) for n, w in model.weights().items())
 
 
+def test_a_wave_of_nothing_is_refused_and_not_taken_for_no_wave(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"continual\.wave = 0"):
+        child_of(parent_of(tmp_path), Continuation(wave=0))
+
+
 def test_a_grandchild_goes_on_as_its_parent_did(tmp_path: Path) -> None:
     model = parent_of(tmp_path)
     child = child_of(model, Continuation({"continual.method": "ewc", "continual.weight": 3.0}))

@@ -111,3 +111,45 @@ def test_bytes_that_are_no_text_are_refused_in_a_sentence_by_a_process_of_its_ow
     assert "Traceback" not in said
     assert "defect" not in said
     assert said.strip()
+
+
+_LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", _LONG),
+        ("withdraw", _LONG, "--site", "north"),
+        ("study", "check", f"{_LONG}.toml"),
+        ("study", "continue", _LONG, "--out", "next.toml"),
+        ("site", "status", _LONG),
+        ("site", "monitor", "status", _LONG),
+        ("model", "verify", _LONG),
+        ("model", "verify-withdrawal", _LONG),
+        ("runs", "list", "--server", _LONG),
+        ("runs", "promoted", "--shelf", _LONG),
+        ("predict", _LONG, "scans", "--out", "out"),
+        ("data", "get", _LONG),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_no_disk_takes_is_refused_in_words(wardround, words: tuple[str, ...]) -> None:
+    said = wardround(*words)
+    assert said.code == 2, said.err
+    assert "a defect" not in said.err
+
+
+def test_a_link_that_leads_to_itself_is_refused_in_words(wardround, tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for words in (("report", loop), ("site", "status", loop), ("study", "check", loop / "a.toml")):
+        said = wardround(*words)
+        assert said.code == 2, said.err
+        assert "a defect" not in said.err
+
+
+def test_a_shelf_that_is_not_there_is_not_an_empty_one(wardround, tmp_path: Path) -> None:
+    said = wardround("runs", "promoted", "--shelf", tmp_path / "in-ues")
+    assert said.code == 2
+    assert "there is no shelf" in said.err

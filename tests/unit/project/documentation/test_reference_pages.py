@@ -89,6 +89,11 @@ def _outermost_keys(function: ast.AST) -> Iterator[str]:
             yield from _outermost_keys(node)
 
 
+def test_no_key_of_what_is_printed_as_json_has_a_blank() -> None:
+    odd = {f"{name}: {key}" for name, one in OUTPUTS.items() for key in one.keys if " " in key}
+    assert not odd
+
+
 @pytest.mark.parametrize("command", ["study check heart-disease", "data list"])
 def test_a_command_prints_the_keys_of_its_page(command: str) -> None:
     words = command.split()

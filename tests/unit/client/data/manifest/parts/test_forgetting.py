@@ -53,7 +53,7 @@ def test_who_is_forgotten_is_in_no_cohort_and_cannot_come_back_unnoticed(
     whole = site.manifest_path.read_bytes()
     before = patients_of(site)
     found = forget_patients(site, ("P3", "P4", "nobody"))
-    assert (found.patients, found.rows, found.unknown) == (2, 2, 1)
+    assert (found.patients, found.rows, found.unknown, found.used) == (2, 2, 1, 2)
     assert patients_of(open_site(site.folder)) == before - {"P3", "P4"}
     assert read_table(site.manifest_path).separator == separator
     kept = (site.folder / "parts" / "forgotten.jsonl").read_text()
@@ -62,7 +62,8 @@ def test_who_is_forgotten_is_in_no_cohort_and_cannot_come_back_unnoticed(
     with pytest.raises(DataError, match="names 2 of the patients") as error:
         patients_of(open_site(site.folder))
     assert "P3" not in str(error.value)
-    forget_patients(site, ("P3", "P4"))
+    assert forget_patients(site, ("P3", "P4")).used == 2, "said again, where it was not heard"
+    assert forget_patients(site, ("nobody", "P003")).used == 0, "no model knows them"
     assert patients_of(open_site(site.folder)) == before - {"P3", "P4"}
 
 
