@@ -26,6 +26,7 @@ from wardround.common.models.model_folder import (
     ModelFolder,
     network_with,
 )
+from wardround.common.models.networks.named_once import under_all_names, under_first_names
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model, save_model
 from wardround.common.parameters.schema import Parameters, read_parameters
@@ -80,8 +81,9 @@ def write_bundle(model: ModelFolder, folder: Path) -> None:
         _put(configs / METADATA, _metadata(model, network))
         _put(configs / INFERENCE, _inference(study, network))
         _put(configs / OURS, json.loads(contract.model_dump_json()))
-        torch.save(weights, part / "models" / "model.pt")
-        save_model(part / "models" / "model.safetensors", weights, {}, durable=False)
+        listed = under_all_names(network, weights)
+        torch.save(listed, part / "models" / "model.pt")
+        save_model(part / "models" / "model.safetensors", listed, {}, durable=False)
         shutil.copyfile(model.path / CARD, (part / "docs" / "README").with_suffix(".md"))
         shutil.copyfile(model.path / LICENCE, part / "LICENSE")
         if model.lineage:
@@ -130,8 +132,8 @@ def read_bundle(folder: Path, study: Study | None) -> tuple[Study, Parameters, M
         study = _own_study(folder)
     _check_network(folder, study)
     weights = _weights(folder)
-    network_with(study, weights)  # refused here where they do not fit
-    return study, weights, metadata
+    network = network_with(study, weights)  # refused here where they do not fit
+    return study, under_first_names(network, weights), metadata
 
 
 def _own_study(folder: Path) -> Study:

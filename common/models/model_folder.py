@@ -145,11 +145,12 @@ def network_with(study: Study, weights: Mapping[str, Tensor]) -> nn.Module:
         ModelError: The weights do not fit the network.
         StudyError: The network needs a package that is not installed.
     """
+    from wardround.common.models.networks.named_once import under_first_names
     from wardround.common.models.networks.registry import build_network
 
     check_shapes(study, weights)
     network = build_network(study, 0)
-    write_parameters(network, weights)
+    write_parameters(network, under_first_names(network, weights))
     return network.eval()
 
 
@@ -161,14 +162,15 @@ def check_shapes(study: Study, weights: Mapping[str, Tensor]) -> None:
     """
     import torch
 
+    from wardround.common.models.networks.named_once import under_first_names
     from wardround.common.models.networks.registry import build_network
 
     try:
         with torch.device("meta"):
-            expected = schema(build_network(study, 0))
+            network = build_network(study, 0)
     except (NotImplementedError, RuntimeError):  # a network that computes while it is built
-        expected = schema(build_network(study, 0))
-    compare_schemas(schema(weights), expected)
+        network = build_network(study, 0)
+    compare_schemas(schema(under_first_names(network, weights)), schema(network))
 
 
 def write_model_folder(

@@ -15,6 +15,7 @@ from wardround.common.errors import StudyError, install_command, known_names
 from wardround.common.models.lora import add_adapters, freeze
 from wardround.common.models.networks.detection import BoxDetector, DetectorShape
 from wardround.common.models.networks.fusion import fused
+from wardround.common.models.networks.named_once import name_once
 from wardround.common.models.networks.restoring import Contrasting, Restoring
 from wardround.common.models.networks.small import (
     MLP,
@@ -61,6 +62,7 @@ def build_network(study: Study, seed: int) -> nn.Module:
         network = fused(study, _of_images) if is_image else _of_images(study)
         if study.model.fixer == "opacus":
             network = replace_layers(network)
+        name_once(network)
         # Last, so that the frozen base is the network that the seed makes without adapters.
         if study.model.adapter_rank is not None:
             rank, scale = study.model.adapter_rank, study.model.adapter_scale
