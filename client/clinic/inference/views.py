@@ -1,13 +1,13 @@
 """Views of a batch for test-time augmentation: only such as training has shown."""
 
 from dataclasses import dataclass, replace
-from itertools import product
 
 import torch
 from torch import Tensor
 
 from wardround.client.data.augmentation.applied import apply_changes
 from wardround.client.data.augmentation.drawn import draw_changes
+from wardround.client.data.augmentation.mirrors import mirrored_axes
 from wardround.client.data.augmentation.presets import PRESETS
 from wardround.client.data.batch import Batch
 from wardround.common.errors import InputError
@@ -52,7 +52,7 @@ def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
     """Return the views that predictions are averaged over, the image itself first.
 
     A classification takes seven draws of the study's own augmentation. A segmentation takes
-    mirrored images, which can be turned back to the voxel.
+    mirrored images, which can be turned back to the voxel; its study may ask for them already.
 
     Raises:
         InputError: They are wanted, and training has shown none.
@@ -68,12 +68,9 @@ def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
     name = study.data.augmentation
     preset = PRESETS[name]
     if study.task.dense and (preset.flips or preset.mirrors):
-        axes = range(-study.data.dimensions, 0)
-        flips = [
-            tuple(axis for axis, is_flipped in zip(axes, chosen, strict=True) if is_flipped)
-            for chosen in product((False, True), repeat=study.data.dimensions)
-        ]
-        return tuple(replace(plain, flips=some) for some in flips)
+        if study.evaluation.tta == "mirror":  # each network mirrors what it sees by itself
+            return (plain,)
+        return tuple(replace(plain, flips=axes) for axes in mirrored_axes(study.data.dimensions))
     if study.data.kind == "table" or study.task.dense or name == "none":
         needed = "mirrored images" if study.task.dense else "images that were changed at random"
         msg = (
