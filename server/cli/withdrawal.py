@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from wardround.server.scheduling.repeat import Proposed
 
@@ -16,7 +18,6 @@ ServerFolderOption = Annotated[
     typer.Option("--server", envvar="WARDROUND_SERVER", help="The server folder, on its machine."),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def add_withdrawal_commands(app: typer.Typer) -> None:
