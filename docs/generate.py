@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 
 sys.path.insert(0, str(Path(__file__).parent))  # a test loads this file by its path
 
-from json_page import json_page
+from json_tables import json_page
 from key_pages import settings_page, study_keys_page
 
 ROOT = Path(__file__).resolve().parents[1]

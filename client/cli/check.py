@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from wardround.client.clinic.onboarding.data_check.findings import DataReport
     from wardround.common.study.study import Study
@@ -30,7 +32,7 @@ def check_site_data(
             show_default=False,
         ),
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look at each examination for duplicates, leaks, outliers and doubtful labels; 1 for a fault.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from wardround.client.doctor.check import Check
 
@@ -141,7 +143,7 @@ def doctor(
     site: SiteFolder,
     server: ServerOption = "",
     quick: Annotated[bool, typer.Option("--quick", help="Leave the images unopened.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check everything that a site needs to take part, and say what to do; 1 if something fails.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from wardround.client.daemon.status import DaemonStatus
 
@@ -65,7 +67,7 @@ def _serve(site: Path, server: str) -> None:
 
 def status(
     site: SiteArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a site's daemon is doing, and what privacy is spent and left.
 
@@ -135,7 +137,7 @@ def stop(site: SiteArgument) -> None:
 
 def pending(
     site: SiteArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the studies that the server asked for and nobody here has decided on.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from wardround.client.clinic.joining import Worth
 
@@ -29,7 +31,7 @@ def worth(
     server: Annotated[
         str, typer.Option(help="host:port, instead of the server that the site has joined.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a running study's present model is worth here, before this hospital decides on it.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,7 +24,7 @@ _SHOWN = 12  # of a digest
 @ledger_app.command()
 def show(
     site: SiteFolder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print epsilon spent and left, a row a run of a study.
 
@@ -44,7 +46,7 @@ def verify(
         int, typer.Option(help="Entries that a server or an auditor has seen.", min=0)
     ] = 0,
     head: Annotated[str, typer.Option(help="Hash of the last of those entries.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check that no entry was changed, moved, added or taken away.
 

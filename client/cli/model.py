@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -27,7 +29,6 @@ ServerKey = Annotated[
 SiteKey = Annotated[
     Path | None, typer.Option(help="The public key of a site that must have signed a part of them.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _FORMATS = ("bundle", "onnx", "torch")
 
 

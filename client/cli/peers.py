@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 peers_app = typer.Typer(
     help="The other sites' public keys, for studies that mask their updates.",
     no_args_is_help=True,
@@ -76,9 +78,7 @@ def import_key(
 
 
 @peers_app.command("list")
-def list_keys(
-    site: SiteFolder, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
+def list_keys(site: SiteFolder, as_json: AsJson = False) -> None:
     """List this site and those that it knows, with the words of their keys.
 
     Example: wardround site peers list north

@@ -24,6 +24,7 @@ from wardround.client.cli.ledger import ledger_app
 from wardround.client.cli.page import page
 from wardround.client.cli.peers import peers_app
 from wardround.client.cli.withdrawal import add_withdrawal_commands
+from wardround.common.runtime.command_options import AsJson
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport
@@ -59,7 +60,6 @@ add_check_command(site_app)
 add_withdrawal_commands(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _SHOWN = 8  # of a digest
 
 

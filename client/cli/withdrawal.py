@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from wardround.client.site.withdrawal import Note, Withdrawal
     from wardround.common.security.withdrawal.request import SignedRequest, Without
@@ -16,7 +18,6 @@ ServerOption = Annotated[
     str, typer.Option(help="host:port, instead of the server that the site has joined.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask in a terminal.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _SHOWN = 16
 
 

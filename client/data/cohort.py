@@ -10,36 +10,29 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from wardround.client.data import patches
-from wardround.client.data.augmentation.applied import apply_changes
-from wardround.client.data.augmentation.drawn import draw_changes
-from wardround.client.data.augmentation.moved_boxes import move_boxes
-from wardround.client.data.augmentation.presets import PRESETS
-from wardround.client.data.batch import Batch, to_device
+from wardround.client.data.augmentation.batches import accepted, augmented, hidden, with_less
+from wardround.client.data.batch import Batch
 from wardround.client.data.boxes import stack_boxes
 from wardround.client.data.manifest.covariates import (
     Scale,
     covariate_scales,
-    drop_modalities,
     encode_covariates,
     without_site,
 )
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.manifest import Manifest, open_manifest, read_manifest
-from wardround.client.data.manifest.parts.partition import partition_patients
+from wardround.client.data.manifest.parts.partition import new_and_old, partition_patients
 from wardround.client.data.manifest.rows import name_rows
+from wardround.client.data.patches import PatchDrawer
 from wardround.client.data.preprocessing.cache import MemoryBudget, PreparedSplit, prepare_split
 from wardround.client.data.preprocessing.disk_cache import PreparedFolder
-from wardround.client.data.preprocessing.preprocessing import Case, StoredMask, read_channels
+from wardround.client.data.preprocessing.preprocessing import StoredMask, read_channels
 from wardround.client.data.same_images import held_by, require_parted
 from wardround.client.policy.policy import is_simulated
 from wardround.client.site.folder import Site
 from wardround.client.tasks.anchors import misfit_note
 from wardround.client.tasks.registry import task_of
-from wardround.client.tasks.task import HidesParts
-from wardround.client.tasks.windows import accepted_sizes, pad_around
 from wardround.common.errors import DataError
-from wardround.common.files.packages.references import reference_of
 from wardround.common.study.registry import anchor_sides
 from wardround.common.study.study import Study
 
@@ -69,8 +62,7 @@ class Cohort:
         self._listed = tuple(examinations)
         self._source = source
         self._study = source.study
-        self._foreground: dict[int, tuple[Tensor, ...]] = {}
-        self._darkest: dict[int, float] = {}  # of images smaller than a patch
+        self._patches = PatchDrawer(source.study)
 
     @cached_property
     def _prepared(self) -> PreparedSplit:
@@ -290,72 +282,16 @@ class Cohort:
         Raises:
             DataError: Whole images of different sizes cannot form one batch.
         """
-        training = self._study.training
-        patched = generator is not None and training.patch_size is not None and self._has_images
-        if generator is not None and patched:
+        study = self._study
+        if generator is None:
+            return hidden(self._whole(indices).to(device), study, None).widened()
+        if study.training.patch_size is not None and self._has_images:
             batch = self._patched(indices, generator)
         else:
-            batch = self._whole(indices)
-            if generator is not None:
-                batch = self._accepted(batch)
-        if generator is not None:
-            batch = self._with_less(batch, generator)
-            batch = self._augmented(batch, indices, generator, device)
-        return self._hidden(batch.to(device), generator).widened()
-
-    def _hidden(self, batch: Batch, generator: Generator | None) -> Batch:
-        """Return what the network is to see, where pretraining hides parts or shows two views."""
-        if self._study.contrasts and batch.images is not None:
-            from wardround.client.data.augmentation.views import two_views  # one loss asks for them
-
-            return replace(batch, images=two_views(batch.images, generator))
-        task = task_of(self._study)
-        return task.hide(batch, self._study, generator) if isinstance(task, HidesParts) else batch
-
-    def _with_less(self, batch: Batch, generator: Generator) -> Batch:
-        """Return the batch with some optional parts left out, where the study asks for it."""
-        chance, data = self._study.training.modality_dropout, self._study.data
-        if not chance or batch.covariates is None:
-            return batch
-        return replace(batch, covariates=drop_modalities(batch.covariates, data, chance, generator))
-
-    def _accepted(self, batch: Batch) -> Batch:
-        """Return whole images padded to what the network can divide, as they are evaluated."""
-        if batch.images is None or self._study.input_size is not None:
-            return batch
-        sizes = accepted_sizes(batch.images.shape[2:], self._study)
-        if sizes == list(batch.images.shape[2:]):
-            return batch
-        images, _ = pad_around(batch.images, sizes)
-        return Batch(images, batch.covariates, patches.pad_to(batch.targets, sizes, 0))
-
-    def _augmented(
-        self, batch: Batch, indices: Tensor, generator: Generator, device: torch.device
-    ) -> Batch:
-        name = self._study.data.augmentation
-        if batch.images is None or name == "none":
-            return batch.to(device)
-        if reference_of(name) is not None:
-            from wardround.client.data.augmentation.registered import transformed
-
-            return transformed(batch.to(device), self._study, self._has_masks, generator)
-        preset = PRESETS[name]
-        spacings = self._spacings[indices] if preset.rotation else None
-        if spacings is not None and len(indices) < len(batch.images):
-            spacings = spacings.repeat_interleave(len(batch.images) // len(indices), dim=0)
-        dimensions = self._study.data.dimensions
-        drawn = draw_changes(preset, len(batch.images), dimensions, generator, spacings)
-        images, covariates, targets, *there = to_device(
-            (batch.images, batch.covariates, batch.targets, *drawn.tensors.values()), device
-        )
-        if images is None or targets is None:
-            msg = "a batch of images arrived without them"
-            raise TypeError(msg)
-        masks, changes = targets if self._has_masks else None, drawn.arrived(there)
-        if self._study.task.boxes:
-            targets = move_boxes(targets, images.shape[2:], changes)
-        images, masks = apply_changes(images, masks, changes)
-        return Batch(images, covariates, targets if masks is None else masks)
+            batch = accepted(self._whole(indices), study)
+        batch = with_less(batch, study, generator)
+        batch = augmented(batch, study, lambda: self._spacings[indices], generator, device)
+        return hidden(batch.to(device), study, generator).widened()
 
     def _whole(self, indices: Tensor) -> Batch:
         covariates = None if self.covariates is None else self.covariates[indices]
@@ -380,7 +316,7 @@ class Cohort:
         examples = [
             example
             for index in indices.tolist()
-            for example in self._patches_of(index, self._prepared.case(index), generator)
+            for example in self._patches.draw(index, self._prepared.case(index), generator)
         ]
         repeats = self._study.training.patches_per_image
         covariates = None
@@ -388,31 +324,6 @@ class Cohort:
             covariates = self.covariates[indices].repeat_interleave(repeats, dim=0)
         images = torch.stack([image for image, _ in examples])
         return Batch(images, covariates, torch.stack([mask for _, mask in examples]))
-
-    def _patches_of(
-        self, index: int, case: Case, generator: Generator
-    ) -> list[tuple[Tensor, Tensor]]:
-        training = self._study.training
-        size = training.patch_size
-        if size is None or case.mask is None:
-            msg = "patches need a size and a mask"
-            raise TypeError(msg)
-        image = case.image
-        if patches.is_smaller(image, size):
-            if index not in self._darkest:  # a whole volume is read for it
-                self._darkest[index] = float(image.min())
-            image = patches.pad_to(image, size, self._darkest[index])
-        mask = patches.pad_to(case.mask, size, 0)
-        if index not in self._foreground:
-            self._foreground[index] = patches.foreground_positions(mask, self._study.class_count)
-        starts = patches.draw_starts(
-            mask.shape,
-            size,
-            self._foreground[index],
-            (training.patches_per_image, training.foreground_fraction),
-            generator,
-        )
-        return [(patches.crop(image, s, size), patches.crop(mask, s, size)) for s in starts]
 
 
 def _by(size: Sequence[int]) -> str:
@@ -470,34 +381,12 @@ def open_cohorts(site: Site, study: Study, keeps_parts: bool = True) -> Cohorts:
         MemoryBudget(round(site.settings.cache_gigabytes * 1e9)),
         prepared,
     )
-    new, old = _apart(parts["train"], study)
+    new, old = new_and_old(parts["train"], study)
     train = Cohort("train", new, source)
     validation, test = (Cohort(split, parts[split], source) for split in SPLITS[1:])
     images = frozenset(location.path for e in examinations for location in e.locations)
     held = Cohort("train", old, source) if old else None
     return Cohorts(train, validation, test, prepared, images, notes, held)
-
-
-def _apart(
-    examinations: Sequence[Examination], study: Study
-) -> tuple[Sequence[Examination], Sequence[Examination]]:
-    """Return the training examinations, and old ones that are not trained on, as the study says.
-
-    Raises:
-        DataError: There are none to train on.
-    """
-    held = study.continual
-    if held is None or held.method == "replay":
-        return examinations, ()
-    new = [one for one in examinations if one.wave == held.wave]
-    if not new:
-        msg = (
-            f"the study trains on rows of wave {held.wave}, and no training row of the manifest "
-            f"is of it: write {held.wave} in the column wave of what has come since, or stay out "
-            "of this study."
-        )
-        raise DataError(msg)
-    return new, [one for one in examinations if one.wave < held.wave]
 
 
 def _same_images(

@@ -6,8 +6,57 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from wardround.client.data.preprocessing.preprocessing import Case
+from wardround.common.study.study import Study
+
 MOST_POSITIONS = 4096  # evenly spaced; 96 kB a volume instead of 24 bytes for each of its voxels
 _FEWEST_OF_A_CLASS = 256
+
+
+class PatchDrawer:
+    """Draws patches of a cohort's images; what it finds out of an image once it keeps."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._foreground: dict[int, tuple[Tensor, ...]] = {}
+        self._darkest: dict[int, float] = {}  # of images smaller than a patch
+
+    def draw(self, index: int, case: Case, generator: Generator) -> list[tuple[Tensor, Tensor]]:
+        """Return patches of an image, each with that of its mask.
+
+        Args:
+            index: Of the image in its cohort.
+            case: Image ``(C, *spatial)`` and mask ``(*spatial)``.
+            generator: Of the CPU.
+
+        Returns:
+            ``training.patches_per_image`` of images ``(C, *patch_size)`` and masks
+            ``(*patch_size)``.
+
+        Raises:
+            TypeError: The study asks for no patches, or there is no mask.
+        """
+        training = self._study.training
+        size = training.patch_size
+        if size is None or case.mask is None:
+            msg = "patches need a size and a mask"
+            raise TypeError(msg)
+        image = case.image
+        if is_smaller(image, size):
+            if index not in self._darkest:  # a whole volume is read for it
+                self._darkest[index] = float(image.min())
+            image = pad_to(image, size, self._darkest[index])
+        mask = pad_to(case.mask, size, 0)
+        if index not in self._foreground:
+            self._foreground[index] = foreground_positions(mask, self._study.class_count)
+        starts = draw_starts(
+            mask.shape,
+            size,
+            self._foreground[index],
+            (training.patches_per_image, training.foreground_fraction),
+            generator,
+        )
+        return [(crop(image, start, size), crop(mask, start, size)) for start in starts]
 
 
 def foreground_positions(mask: Tensor, class_count: int) -> tuple[Tensor, ...]:

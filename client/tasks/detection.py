@@ -1,7 +1,6 @@
 """Detection: a class and a box about every thing of an image; there may be none."""
 
 from collections.abc import Sequence
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,15 +92,11 @@ class Detection:
         return DetectionCounter(study)
 
 
-def mirrored_views(study: Study) -> list[tuple[int, ...]]:
+def mirrored_views(study: Study) -> tuple[tuple[int, ...], ...]:
     """Return the axes, counted from the last, that each view of a test image is mirrored along."""
     if study.evaluation.tta == "none":
-        return [()]
-    axes = range(-study.data.dimensions, 0)
-    return [
-        tuple(axis for axis, is_flipped in zip(axes, chosen, strict=True) if is_flipped)
-        for chosen in product((False, True), repeat=study.data.dimensions)
-    ]
+        return ((),)
+    return mirrored_axes(study.data.dimensions)
 
 
 def _found(said: Tensor, study: Study) -> Tensor:

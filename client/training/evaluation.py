@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from wardround.client.data.augmentation.mirrors import mirrored_axes
 from wardround.client.data.batch import Batch, to_device
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import (
@@ -125,20 +125,12 @@ def _mirrored(forward: Forward, dense: bool) -> Forward:
     """
 
     def mean(images: Tensor, *others: Tensor) -> Tensor:
-        axes = range(2, images.ndim)
-        views = [
-            [axis for axis, is_flipped in zip(axes, chosen, strict=True) if is_flipped]
-            for chosen in product((False, True), repeat=len(axes))
-        ]
-        total: Tensor | None = None
-        for flips in views:
-            outputs = forward(images.flip(flips), *others)
-            outputs = outputs.flip(flips) if dense else outputs
-            total = outputs if total is None else total + outputs
-        if total is None:
-            msg = "an image has at least one view"
-            raise RuntimeError(msg)
-        return total / len(views)
+        _, *turned = mirrored_axes(images.ndim - 2)
+        total = forward(images, *others)  # the outputs of a view are not kept
+        for axes in turned:
+            outputs = forward(images.flip(axes), *others)
+            total = total + (outputs.flip(axes) if dense else outputs)
+        return total / (1 + len(turned))
 
     return mean
 

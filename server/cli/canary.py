@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wardround.server.cli.operators import AsJson, Identity, Server, line_to
+from wardround.common.runtime.command_options import AsJson
+from wardround.server.cli.operators import Identity, Server, line_to
 
 if TYPE_CHECKING:
     from rich.table import Table

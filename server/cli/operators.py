@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
 from wardround.common.runtime.printable import write_lines
 
 if TYPE_CHECKING:
@@ -39,8 +40,16 @@ Identity = Annotated[
         show_default=False,
     ),
 ]
+ServerOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        envvar="WARDROUND_SERVER",
+        help="The server folder, or HOST:PORT of a server, that the run is on.",
+        show_default=False,
+    ),
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HERE = "."
 _ENDED_OTHERWISE = 3  # beside 1 (failed) and 2 (refused): a script can tell them apart
 

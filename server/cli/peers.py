@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 peers_app = typer.Typer(
     help="The sites' public keys, for studies that mask their updates.",
     no_args_is_help=True,
@@ -47,7 +49,7 @@ def import_keys(
 @peers_app.command("list")
 def list_keys(
     server: ServerOption = _HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the sites whose keys the server knows, with their words.
 

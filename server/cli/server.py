@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
 from wardround.server.cli.peers import peers_app
 
 server_app = typer.Typer(
@@ -65,7 +66,7 @@ def invite(
         Path | None,
         typer.Option(help="A new file for the token, which you alone can read; not printed then."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print a token with which one site joins, once.
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 ServerFolder = Annotated[Path, typer.Argument(help="A server folder.", show_default=False)]
 _HERE = Path()
 
@@ -68,7 +70,7 @@ def start(
 
 def status(
     folder: ServerFolder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say how the server of a folder stands; 3 if none runs, or sites cannot reach it.
 

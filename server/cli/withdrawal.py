@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
 from wardround.server.cli.operators import HERE, Identity, Server
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     )
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def add_withdrawal_commands(app: typer.Typer) -> None:

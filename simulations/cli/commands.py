@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson, Device, Quiet
 from wardround.simulations.cli.finished_runs import add_commands_on_runs
 from wardround.simulations.cli.options import (
-    AsJson,
     Assigned,
     Changes,
     DataRoot,
@@ -54,7 +54,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     split: SplitRule = None,
     rounds: Annotated[int | None, typer.Option(help="How many rounds.")] = None,
     seed: Seed = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    device: Device = "auto",
     engine: Annotated[str, typer.Option(help="auto, in-process, pool, stacked or ray.")] = "auto",
     workers: Annotated[
         int, typer.Option(help="Worker processes; 0 takes as many as cores or GPUs.", min=0)
@@ -107,7 +107,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         bool,
         typer.Option("--watch", help="Serve a page to watch it on, to this machine's browsers."),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Try a study out: split public data into hospitals, train, compare, report.
@@ -161,7 +161,7 @@ def try_federation(  # noqa: PLR0913 # one argument an option of the command lin
     data_root: DataRoot = None,
     changes: Changes = None,
     out: Out = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Try a real federation: a server and sites as processes of this machine, joined over TLS.
@@ -311,7 +311,7 @@ def sweep(  # noqa: PLR0913 # one argument an option of the command line
     seed: Annotated[
         int | None, typer.Option(help="Seed of the search; the study keeps its own.", min=0)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    device: Device = "auto",
     engine: Annotated[str, typer.Option(help="auto, in-process, pool, stacked or ray.")] = "auto",
     threads: Annotated[
         int, typer.Option(help="CPU threads of each process; 0 shares the cores.", min=0)
@@ -323,7 +323,7 @@ def sweep(  # noqa: PLR0913 # one argument an option of the command line
         Path | None, typer.Option(metavar="DIR", help="Go on with a sweep that was stopped.")
     ] = None,
     skip_unreadable: SkipUnreadable = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Search for good values: short federations, scored on all sites' validation patients.

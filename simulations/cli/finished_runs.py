@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson, Device
 from wardround.simulations.cli.finished.withdraw import withdraw
-from wardround.simulations.cli.options import AsJson, Out, UserFilePath
+from wardround.simulations.cli.options import Out, UserFilePath
 
 
 def add_commands_on_runs(app: typer.Typer) -> None:
@@ -106,7 +107,7 @@ def evaluate(  # noqa: PLR0913 # one argument an option of the command line
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    device: Device = "auto",
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:

@@ -51,7 +51,6 @@ RayGpus = Annotated[
     float | None,
     typer.Option(help="Engine ray: GPUs of one site's work, e.g. 0.25.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 UserFilePath = Annotated[
     Path | None,
     typer.Option(

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import wardround
+from wardround.client.clinic.inference.ensemble import Ensemble
 from wardround.client.clinic.inference.inputs import find_inputs, modality_of, read_images
 from wardround.client.clinic.inference.prediction import (
     Classified,
@@ -187,7 +188,7 @@ def _predictor(model: object, device: str) -> Predictor:
         raise InputError(msg)
     known = _known(model)
     place = next(model.network.parameters()).device
-    return Predictor((known,), (model.network.eval(),), place, (View(),), False)
+    return Predictor(Ensemble((known,), (model.network.eval(),), place, (View(),)))
 
 
 def _known(model: LoadedModel) -> ModelFolder:

@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.hostile.weights import DEAR, longest_contribution
-from torch import Tensor, nn
-from torch.nn import functional as F
+from tests.support.hostile.weights import DEAR, cross_entropy, longest_contribution, norm_of
+from torch import nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.policy.policy import Policy
@@ -45,15 +44,6 @@ def study_of(name: str, side: int = SIDE, **model: object) -> Study:
             "model": {"network": network, **NETWORKS[name], **model},
         }
     )
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    losses = F.cross_entropy(logits.float(), targets, reduction="none")
-    return losses if losses.ndim == 1 else losses.flatten(1).mean(1)
-
-
-def norm_of(sums: dict[str, Tensor]) -> float:
-    return float(torch.cat([part.double().flatten() for part in sums.values()]).norm())
 
 
 def cancelling(scale: float) -> nn.Module:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from wardround.common.errors import WardroundError
 from wardround.common.study.loading import with_changes
 from wardround.server.operators.client import server_at
 from wardround.server.service.installation import init_server
+from wardround.simulations.local_federation.processes import free_port
 
 pytestmark = pytest.mark.slow
 TRAINS = "client.session.session:SiteSession.train"
@@ -28,16 +28,10 @@ _PATIENCE_SECONDS = 90.0
 _WARDROUND = [sys.executable, "-m", "wardround.cli"]
 
 
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @pytest.fixture
 def folder(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("s") / "server"
-    init_server(place, "Demo", ["localhost"], "127.0.0.1", _free_port())
+    init_server(place, "Demo", ["localhost"], "127.0.0.1", free_port())
     return place
 
 

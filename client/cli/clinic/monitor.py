@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from wardround.client.clinic.inference.predictor import Predictor
     from wardround.client.clinic.monitoring.gathering import Gathered
@@ -19,7 +21,6 @@ monitor_app = typer.Typer(
     suggest_commands=False,
 )
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or a GPU such as cuda:1.")]
 _ALARM = 1
 _SHOWN = 10

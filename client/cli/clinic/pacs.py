@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 pacs_app = typer.Typer(
     help="The picture archive that pacs.toml names.", no_args_is_help=True, suggest_commands=False
 )
@@ -15,7 +17,7 @@ SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=
 @pacs_app.command("test")
 def ask_archive(
     site: SiteFolder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask the archive whether it is there and lets this site search; nothing is read from it.
 

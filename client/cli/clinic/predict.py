@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson, Device, Quiet
+
 if TYPE_CHECKING:
     from wardround.client.clinic.inference.predictor import Predictor
     from wardround.client.clinic.inference.work import Outcome
@@ -59,9 +61,9 @@ def predict(  # noqa: PLR0913 # one argument an option of the command line
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Apply a model to new images; 1 if some of them could not be predicted.
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson, Device
+
 if TYPE_CHECKING:
     from wardround.client.clinic.review.taking import Desk, Taken
     from wardround.client.site.folder import Site
@@ -20,7 +22,6 @@ QueueName = Annotated[
     str, typer.Option(help="Of a queue; the only one if left out.", show_default=False)
 ]
 Reader = Annotated[str, typer.Option(help="Who says so: a name or initials.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _REFUSED = 1
 _ARCHIVE = "pacs"
 
@@ -46,7 +47,7 @@ def make(  # noqa: PLR0913 # one argument an option of the command line
     again: Annotated[
         bool, typer.Option("--again", help="Also cases that were read before.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Choose cases of training patients for readers; the list does not say which were chosen.

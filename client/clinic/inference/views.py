@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import torch
 from torch import Tensor
 
 from wardround.client.data.augmentation.applied import apply_changes
 from wardround.client.data.augmentation.drawn import draw_changes
+from wardround.client.data.augmentation.mirrors import mirrored_axes
 from wardround.client.data.augmentation.presets import PRESETS
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.fused_boxes import mirrored_back
@@ -58,7 +58,8 @@ def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
     """Return the views that predictions are averaged over, the image itself first.
 
     A classification takes seven draws of the study's own augmentation. A segmentation and a
-    detection take mirrored images, whose masks and boxes can be turned back exactly.
+    detection take mirrored images, whose masks and boxes can be turned back exactly; their study
+    may ask for them already.
 
     Raises:
         InputError: They are wanted, and training has shown none.
@@ -70,12 +71,9 @@ def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
     preset = PRESETS[name]
     turns_back = study.task.dense or study.task.boxes
     if turns_back and (preset.flips or preset.mirrors):
-        axes = range(-study.data.dimensions, 0)
-        flips = [
-            tuple(axis for axis, is_flipped in zip(axes, chosen, strict=True) if is_flipped)
-            for chosen in product((False, True), repeat=study.data.dimensions)
-        ]
-        return tuple(replace(plain, flips=some) for some in flips)
+        if study.evaluation.tta == "mirror":  # each network mirrors what it sees by itself
+            return (plain,)
+        return tuple(replace(plain, flips=axes) for axes in mirrored_axes(study.data.dimensions))
     if study.data.kind == "table" or turns_back or name == "none":
         needed = "mirrored images" if turns_back else "images that were changed at random"
         msg = (

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from wardround.simulations.cli.options import AsJson, Out
+from wardround.common.runtime.command_options import AsJson
+from wardround.simulations.cli.options import Out
 
 
 def withdraw(  # noqa: PLR0913 # one argument an option of the command line

@@ -21,6 +21,7 @@ from typing import Annotated
 import typer
 
 from wardround.common.errors import InputError, RunError
+from wardround.common.runtime.command_options import AsJson
 
 PYPI, PYTORCH = "https://pypi.org/simple", "https://download.pytorch.org/whl/cpu"
 LOCK_FILE, SUMS_FILE, SCRIPT_FILE, README_FILE = (
@@ -76,7 +77,7 @@ def bundle_wheels(
     torch_index_url: Annotated[
         str, typer.Option(help="The index of torch's CPU build; with CUDA it is that of packages.")
     ] = PYTORCH,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Collect every wheel of an installation, for a machine that reaches no package index.
 

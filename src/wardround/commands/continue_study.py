@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+from wardround.server.cli.operators import Identity, ServerOfRun
+from wardround.simulations.cli.options import Changes
+
 if TYPE_CHECKING:
     from wardround.common.models.model_folder import ModelFolder
     from wardround.common.study.study import Study
@@ -38,33 +42,15 @@ def continue_study(  # noqa: PLR0913 # one argument an option of the command lin
     warmup: Annotated[
         float, typer.Option(help="Share of the study in which the learning rate rises again.")
     ] = 0.1,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key, e.g. training.learning_rate=1e-3."
-        ),
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            envvar="WARDROUND_SERVER",
-            help="The server folder, or HOST:PORT of a server, that the run is on.",
-            show_default=False,
-        ),
-    ] = None,
-    identity: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="WARDROUND_OPERATOR",
-            help="An operator's folder, for HOST:PORT.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    changes: Changes = None,
+    server: ServerOfRun = None,
+    identity: Identity = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a study that goes on from a finished run, with data that came since.
 
-    It names its parent and that model's hash, has a digest of its own, and is approved anew.
+    It names its parent and that model's hash, has a digest of its own, and is approved anew. It is
+    refused where the run has no model, a change does not fit, or the file is there already.
 
     Example: wardround study continue runs/first --out second.toml
     """

@@ -9,31 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+from wardround.server.cli.operators import Identity, ServerOfRun
+
 if TYPE_CHECKING:
     from wardround.common.models.model_folder import ModelFolder
     from wardround.server.checkpoints.promotions import Placed, Shelf, SiteFall
 
 ShelfFolder = Annotated[
     Path, typer.Option("--shelf", help="The folder of the models in use.", show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        envvar="WARDROUND_SERVER",
-        help="The server folder, or HOST:PORT of a server, that the run is on.",
-        show_default=False,
-    ),
-]
-Identity = Annotated[
-    Path | None,
-    typer.Option(
-        "--identity",
-        envvar="WARDROUND_OPERATOR",
-        help="An operator's folder, for HOST:PORT.",
-        show_default=False,
-    ),
 ]
 
 
@@ -47,7 +31,7 @@ def promote(
         ),
     ],
     shelf: ShelfFolder,
-    server: Server = None,
+    server: ServerOfRun = None,
     identity: Identity = None,
     as_json: AsJson = False,
 ) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.command_options import AsJson
+
 if TYPE_CHECKING:
     from wardround.common.study.study import Study
 
@@ -61,7 +63,7 @@ def new(
 def check(
     context: typer.Context,
     path: StudyFile,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check a study file and print its digest, which is what a hospital approves.
 
@@ -173,7 +175,7 @@ def _start_notes(study: "Study") -> Iterator[str]:
 def explain(
     context: typer.Context,
     path: StudyFile,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say in plain language what a hospital would be agreeing to.
 
@@ -199,7 +201,7 @@ def privacy(
     patients: Annotated[
         str, typer.Option("--patients", help="Sizes of a site to show, e.g. 200,500,2000.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what is promised to each patient, and what other budgets would cost.
 

@@ -40,6 +40,7 @@ from wardround.server.operators.proto import operators_pb2
 from wardround.server.operators.wire import LARGEST_MESSAGE, SERVICE, SOCKET_FILE
 from wardround.server.scheduling.queue import StudyQueue, stop_run
 from wardround.server.service.installation import init_server
+from wardround.simulations.local_federation.processes import free_port
 
 STUDY = """
 [study]
@@ -72,12 +73,6 @@ class Served:
         return grpc.insecure_channel(f"unix:{self.folder / SOCKET_FILE}")
 
 
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @pytest.fixture
 def folder(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("s") / "server"  # a socket's path is short
@@ -87,7 +82,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def served(folder) -> Iterator[Served]:
-    port, operator = _free_port(), folder.parent / "ann"
+    port, operator = free_port(), folder.parent / "ann"
     issue_operator(folder, "ann", 30, operator)
     with operators_served(folder, f"localhost:{port}"):
         yield Served(folder, port, operator)

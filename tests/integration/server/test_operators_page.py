@@ -1,7 +1,6 @@
 """The operators' page over real HTTP and TLS: who gets in, who may act, what is written down."""
 
 import logging
-import socket
 import ssl
 import threading
 import time
@@ -28,6 +27,7 @@ from wardround.server.operators.page.serving import LINK_FILE, pages_served
 from wardround.server.operators.wire import SERVICE
 from wardround.server.scheduling.store import all_runs
 from wardround.server.service.installation import init_server
+from wardround.simulations.local_federation.processes import free_port
 
 STUDY = """
 [study]
@@ -49,15 +49,9 @@ def folder(tmp_path_factory) -> Path:
     return place
 
 
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
 def _on_loopback(folder: Path, may_act: bool) -> Iterator[str]:
-    with pages_served(folder, f"127.0.0.1:{_free_port()}", may_act, lambda _: None):
+    with pages_served(folder, f"127.0.0.1:{free_port()}", may_act, lambda _: None):
         yield (folder / LINK_FILE).read_text().strip()
 
 
@@ -165,7 +159,7 @@ def test_a_place_that_is_none_is_refused_in_words(folder, address: str) -> None:
 
 @contextmanager
 def _over_tls(folder: Path, may_act: bool = False) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     with pages_served(folder, f"0.0.0.0:{port}", may_act, lambda _: None):
         yield f"https://localhost:{port}/"
 
@@ -272,7 +266,7 @@ def test_at_the_desk_the_page_asks_by_the_api_and_the_server_writes_down_who_act
     folder, ann, caplog
 ) -> None:
     caplog.set_level(logging.INFO)
-    port = _free_port()
+    port = free_port()
     links: list[str] = []
     enough = threading.Event()
     with operators_served(folder, f"localhost:{port}"), server_at(f"localhost:{port}", ann) as line:

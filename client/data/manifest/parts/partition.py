@@ -84,6 +84,28 @@ def partition_patients(
     return partition
 
 
+def new_and_old(
+    examinations: Sequence[Examination], study: Study
+) -> tuple[Sequence[Examination], Sequence[Examination]]:
+    """Return the training examinations, and old ones that are not trained on, as the study says.
+
+    Raises:
+        DataError: There are none to train on.
+    """
+    held = study.continual
+    if held is None or held.method == "replay":
+        return examinations, ()
+    new = [one for one in examinations if one.wave == held.wave]
+    if not new:
+        msg = (
+            f"the study trains on rows of wave {held.wave}, and no training row of the manifest "
+            f"is of it: write {held.wave} in the column wave of what has come since, or stay out "
+            "of this study."
+        )
+        raise DataError(msg)
+    return new, [one for one in examinations if one.wave < held.wave]
+
+
 def simulated_key(study: Study, site_name: str) -> bytes:
     """Return the key of a simulated site, so that the same seed draws the same patients again."""
     words = f"wardround split\0{study.simulation.seed}\0{site_name}"

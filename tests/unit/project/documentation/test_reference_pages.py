@@ -29,7 +29,7 @@ def docs_module(name: str) -> ModuleType:
         sys.path.pop(0)
 
 
-OUTPUTS = docs_module("json_page").OUTPUTS
+OUTPUTS = docs_module("json_outputs").OUTPUTS
 
 
 def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -58,7 +58,7 @@ def test_the_page_on_json_has_every_command_that_prints_it() -> None:
         for name, command in COMMANDS.items()
         if any("--json" in one.opts for one in command.params)
     }
-    assert set(OUTPUTS) == printing, "add the command to docs/json_page.py"
+    assert set(OUTPUTS) == printing, "add the command to docs/json_outputs.py"
 
 
 @pytest.mark.parametrize("command", [name for name, one in OUTPUTS.items() if one.made_in])

@@ -34,7 +34,9 @@ def study_of(task: str = "classification", **sections: dict[str, object]) -> Stu
     }
     if task == "classification":
         base["data"]["size"] = [16, 16]
-    return parse_study({name: {**base.get(name, {}), **sections.get(name, {})} for name in base})
+    return parse_study(
+        {name: {**base.get(name, {}), **sections.get(name, {})} for name in {**base, **sections}}
+    )
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from wardround.client.training.evaluation import evaluating, predict
 from wardround.common.errors import DataError, InputError, ModelError
 from wardround.common.study.study import Study
 
+_MIRRORS = {"tta": "mirror"}
 OPTIONS = {"tta": False, "uncertainty": False, "outside": "refuse"}
 
 
@@ -195,6 +196,21 @@ def test_several_models_and_views_vote(
         load_predictor(make_model(study_of(), "none"), "cpu", views=True)
     with pytest.raises(ModelError, match="an ensemble needs one"):
         load_predictor([models[0], tmp_path / "dense"], "cpu")
+
+
+def test_a_model_whose_study_mirrors_is_not_mirrored_again(
+    make_model: MakeModel, pictures: Path
+) -> None:
+    study = study_of("segmentation", data={"augmentation": "histology"}, evaluation=_MIRRORS)
+    model, image = make_model(study), read_image(Location(pictures / "a" / "0.png"), 2)
+    seen: list[int] = []
+    for views in (False, True):
+        predictor = load_predictor(model, "cpu", views=views)
+        counted = predictor.networks[0].register_forward_hook(lambda *_: seen.append(1))
+        predictor.predict(image)
+        counted.remove()
+        seen.append(0)
+    assert seen == [1, 1, 1, 1, 0] * 2
 
 
 def test_arrays_and_manifests_are_inputs_and_masks_of_arrays_are_arrays(

@@ -15,20 +15,15 @@ from wardround.client.clinic.pacs.archive import PacsAwayError, PacsError
 from wardround.client.clinic.pacs.receiver import receiving
 from wardround.client.clinic.pacs.settings import LimitsTable, Peer, ReceiverTable
 from wardround.common.errors import InputError
+from wardround.simulations.local_federation.processes import free_port
 
 pynetdicom = pytest.importorskip("pynetdicom")
 OWN, SENDER = "WARDROUND", "SENDER"
 LIMITS = LimitsTable(object_megabytes=1, free_gigabytes=0)
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def _table(address: str = "127.0.0.1") -> ReceiverTable:
-    return ReceiverTable(port=_free_port(), allowed=(Peer(title=SENDER, address=address),))
+    return ReceiverTable(port=free_port(), allowed=(Peer(title=SENDER, address=address),))
 
 
 @pytest.fixture

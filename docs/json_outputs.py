@@ -1,19 +1,11 @@
-"""The page of what ``--json`` prints, from the classes that are printed.
+"""What each command prints with ``--json``: the table of which ``json_tables.py`` makes the page.
 
-Used by ``docs/generate.py``. A command's keys are the fields of a class (``of``), or are listed
-here beside the place in the code that makes them (``made_in``), against which a test holds them.
+A command's keys are the fields of a class (``of``), or are listed here beside the place in the code
+that makes them (``made_in``), against which a test holds them.
 """
 
-import dataclasses
-import importlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
-
-from pydantic import BaseModel
-
-_ATTRIBUTE = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,7 @@ class Output:
 
 _LIST, _LINES = "a list of objects", "an object a line"
 _PLACED = "wardround.server.checkpoints.promotions"
-_MESSAGES = "wardround.server.operators.messages"
+MESSAGES = "wardround.server.operators.messages"
 _LEAVING = Output(
     _LIST,
     keys={
@@ -52,7 +44,7 @@ _LEAVING = Output(
     },
     made_in="client/cli/withdrawal.py:_as_json",
 )
-_STATE = Output(of=f"{_MESSAGES}:RunSummary")
+_STATE = Output(of=f"{MESSAGES}:RunSummary")
 _PEER = {
     "site": "Whose key it is.",
     "own": "Whether it is of the site whose list this is.",
@@ -178,7 +170,7 @@ OUTPUTS: dict[str, Output] = {
     ),
     "study canary": Output(
         of="wardround.server.cli.canary:CanaryAnswer",
-        parts={"report": f"{_MESSAGES}:CanaryReport"},
+        parts={"report": f"{MESSAGES}:CanaryReport"},
     ),
     "bundle-wheels": Output(
         keys={
@@ -189,7 +181,7 @@ OUTPUTS: dict[str, Output] = {
         },
         made_in="src/wardround/commands/bundle_wheels.py:bundle_wheels",
     ),
-    "study submit": Output(of=f"{_MESSAGES}:Submitted"),
+    "study submit": Output(of=f"{MESSAGES}:Submitted"),
     "site serve": Output(
         keys={
             "serving": "Whether a process serves.",
@@ -371,10 +363,10 @@ OUTPUTS: dict[str, Output] = {
     "site ledger show": Output(of="wardround.client.privacy.ledger.report:LedgerReport"),
     "site peers list": Output(_LIST, keys=_PEER, made_in="common/security/peer_card.py:facts"),
     "server peers list": Output(_LIST, keys=_PEER, made_in="common/security/peer_card.py:facts"),
-    "server status": Output(of=f"{_MESSAGES}:ServerSummary"),
-    "runs list": Output(_LIST, of=f"{_MESSAGES}:RunSummary"),
-    "runs show": Output(of=f"{_MESSAGES}:RunDetails"),
-    "runs watch": Output(_LINES, of=f"{_MESSAGES}:RunEvent"),
+    "server status": Output(of=f"{MESSAGES}:ServerSummary"),
+    "runs list": Output(_LIST, of=f"{MESSAGES}:RunSummary"),
+    "runs show": Output(of=f"{MESSAGES}:RunDetails"),
+    "runs watch": Output(_LINES, of=f"{MESSAGES}:RunEvent"),
     "runs stop": _STATE,
     "runs resume": _STATE,
     "runs promote": Output(
@@ -418,7 +410,7 @@ OUTPUTS: dict[str, Output] = {
         },
         made_in="client/cli/model.py:verify_withdrawal",
     ),
-    "sites list": Output(_LIST, of=f"{_MESSAGES}:SiteSummary"),
+    "sites list": Output(_LIST, of=f"{MESSAGES}:SiteSummary"),
     "server invite": Output(
         keys={
             "site": "Who is invited.",
@@ -481,177 +473,3 @@ OUTPUTS: dict[str, Output] = {
         made_in="client/cli/model.py:show",
     ),
 }
-
-# What a field's name says where its class does not: the same words in every output.
-COMMON = {
-    "site": "The site's name.",
-    "run": "The run's name, or its folder.",
-    "patients": "How many.",
-    "examinations": "How many.",
-    "started": "When it began: seconds since 1970, or a date with its zone.",
-    "submitted": "When it was handed in, in seconds since 1970.",
-    "ended": "When it ended, in seconds since 1970; null before.",
-    "study": "The study's name.",
-    "rounds": "How many rounds.",
-    "round": "The last round, or this one.",
-    "metric": "The metric's name.",
-    "seconds": "How long it took.",
-    "name": "Its name.",
-    "digest": "The study's: what a hospital approves.",
-    "model": "Which model: federated, local, pooled or another.",
-    "stage": "Of the work.",
-    "value": "The metric's.",
-    "low": "Lower end of its 95 % interval over patients.",
-    "high": "Upper end.",
-    "reason": "In a sentence.",
-    "delta": "At which epsilon is told.",
-    "version": "Of Wardround.",
-    "wardround": "The version that made it.",
-    "dataset": "The data set, by its mark.",
-    "title": "In words.",
-    "unit": "Of privacy: the patient.",
-    "sites": "Their names.",
-    "connected": "Whether it is connected now.",
-    "refusals": "Who refused, and why.",
-    "split": "The part: training, validation or testing.",
-    "part": "The part: training, validation or testing.",
-    "status": "ok, warn, fail or skipped.",
-    "model_digest": "The model's.",
-    "metrics": "A metric each.",
-    "notes": "What the reader should know.",
-    "rule": "A key of the policy.",
-    "verdicts": "What each rule of the policy says.",
-    "allowed": "Whether the rule allows the study.",
-    "citation": "How to cite it.",
-    "homepage": "Where it comes from.",
-    "network": "The study's network.",
-    "rows": "One each.",
-    "not_run": "What was left out, and why.",
-    "audit": "What was proven of epsilon; null where nothing was audited.",
-    "attack": "Its name.",
-    "canaries": "Patients that were made up for the audit.",
-    "guesses": "How many were guessed at.",
-    "correct": "How many guesses were right.",
-    "shares": "Of how many hospitals' shares of noise the audited sum was; 0: of one's update.",
-    "method": "The map's.",
-    "quarter": "Rank correlation with a quarter of the layers random.",
-    "half": "With half of them.",
-    "all_layers": "With all of them.",
-    "agreement_rank": "Rank correlation with the other method's map.",
-    "agreement_ssim": "Structural similarity with it.",
-    "server": "Its address.",
-    "process": "The process's number.",
-    "began": "When it began.",
-    "refused": "How many messages were refused.",
-    "worker": "The number of the worker's process.",
-    "troubles": "What went wrong last.",
-    "cap": "What may be spent.",
-    "remaining": "What is left.",
-    "count": "How many, or how often.",
-    "findings": "What was found, one each.",
-    "counts": "How many of what.",
-    "suspects": "Examinations that look unusual, by row.",
-    "row": "The row of the manifest, from 1.",
-    "number": "Its number.",
-    "time": "When.",
-    "event": "What happened.",
-    "hash": "Of this entry, which the next one holds.",
-    "fact": "What was found.",
-    "attempt": "Of the round, from 0.",
-    "adjacency": "What two neighbouring data sets differ in.",
-    "accountant": "By which rule epsilon is added up.",
-    "datasets": "A data set and part each.",
-    "runs": "A run of a study each.",
-    "sampling_rate": "Chance of a patient to be in a step.",
-    "noise_multiplier": "Noise over clip norm.",
-    "released": "Steps or answers that left.",
-    "committed": "Steps or answers that are charged.",
-    "summary": "How the run stands.",
-    "history": "A round each.",
-    "joined": "When it joined.",
-    "revoked": "Whether, or when, its certificate was revoked.",
-    "modality": "Kind of image.",
-    "task": "What is learned.",
-    "licence": "Of the data.",
-}
-
-_HEAD = """# What `--json` prints
-
-Written by `python docs/generate.py` from the classes that are printed. One document on the
-standard output and nothing else; progress and warnings go to the standard error. What is no number
-is `null`. The exit code is that of the command without `--json` ([exit
-codes](cli.md#exit-codes)). Keys are added without notice; a key that goes or changes its meaning
-stands in the [changelog](../../CHANGELOG.md).
-"""
-
-
-def json_page() -> str:
-    """Return the page of what every command prints with ``--json``."""
-    lines = [_HEAD]
-    for command, output in OUTPUTS.items():
-        lines.append(f"\n## `wardround {command} --json`\n\nPrints {output.form}.\n\n")
-        lines.append("| key | | |\n|---|---|---|\n")
-        lines += [f"| `{key}` | | {words} |\n" for key, words in output.keys.items()]
-        parts = dict(output.parts)
-        if output.of:
-            lines += _rows(found_class(output.of), parts, {*output.keys, *output.without})
-        shown: set[str] = set()
-        while left := [key for key in parts if key not in shown]:
-            shown.add(left[0])
-            lines.append(f"\nOf `{left[0]}`:\n\n| key | | |\n|---|---|---|\n")
-            lines += _rows(found_class(parts[left[0]]), parts, set())
-    return "".join(lines)
-
-
-def found_class(name: str) -> Any:
-    """Return the class that an output names."""
-    module, _, held = name.partition(":")
-    return getattr(importlib.import_module(module), held)
-
-
-def _rows(of: Any, parts: dict[str, str], known: set[str]) -> Iterator[str]:
-    """Yield a row a field, and note which fields hold tables of their own."""
-    text = of.__doc__ or ""
-    words = {key: " ".join(said.split()) for key, said in _ATTRIBUTE.findall(text)}
-    for name, hint in get_type_hints(of, localns=vars(importlib.import_module(_MESSAGES))).items():
-        if name in known or name not in fields_of(of):
-            continue
-        for inner in _classes(hint):
-            parts.setdefault(name, f"{inner.__module__}:{inner.__qualname__}")
-        said = (words.get(name) or COMMON.get(name, "")).replace("``", "`").replace("|", "\\|")
-        yield f"| `{name}` | {_type(hint)} | {said[:1].upper() + said[1:]} |\n"
-
-
-def fields_of(of: Any) -> set[str]:
-    """Return the names that a class is printed with."""
-    if issubclass(of, BaseModel):
-        return set(of.model_fields)
-    return {one.name for one in dataclasses.fields(of)}
-
-
-def _classes(hint: Any) -> Iterator[Any]:
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        yield hint
-    for one in getattr(hint, "__args__", ()):
-        yield from _classes(one)
-
-
-_TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
-
-
-def _type(hint: Any) -> str:
-    """Return a field's type in words, as JSON has it."""
-    if hint in _TYPES:
-        return _TYPES[hint]
-    inner = getattr(hint, "__args__", ())
-    if type(None) in inner:
-        rest = [one for one in inner if one is not type(None)]
-        return " or ".join([*dict.fromkeys(map(_type, rest)), "null"])
-    origin = getattr(hint, "__origin__", None)
-    if origin in (tuple, list) and inner:
-        return f"list: {_type(inner[0])}"
-    if origin is dict or "Mapping" in str(origin):
-        return "object"
-    if dataclasses.is_dataclass(hint):
-        return "object"
-    return "text" if "Literal" in str(hint) else "value"
