@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wardround.client.data.augmentation.mirrors import mirrored_axes
 from wardround.client.tasks.anchors import NOTHING, Said, strongest
 from wardround.client.tasks.fused_boxes import fuse_boxes, mirrored_back
 from wardround.client.tasks.task import Forward, Spacing
