@@ -6,6 +6,7 @@ from what somebody else made up; what it holds has no part in what a site believ
 """
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,12 +31,10 @@ def read_peers(folder: Path) -> dict[str, Ed25519PublicKey]:
         said = json.loads(path.read_bytes())
         if not isinstance(said, dict) or not 0 < len(said) <= _MOST:
             raise ValueError
-        if len(set(said.values())) != len(said):  # one site under two names is a roster of one
+        keys = {str(name): bytes.fromhex(key) for name, key in said.items()}
+        if len(set(keys.values())) != len(keys):  # one site under two names is a roster of one
             raise ValueError
-        return {
-            str(name): Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-            for name, key in said.items()
-        }
+        return {name: Ed25519PublicKey.from_public_bytes(key) for name, key in keys.items()}
     except FileNotFoundError:
         msg = (
             f"nobody here knows the sites' public keys ({PEERS_FILE}), without which nothing is "
@@ -81,7 +80,8 @@ def require_new(
 
     Raises:
         InputError: It names this site or holds its key, a key that is known under another name, or
-            another key than the one that is known.
+            another key than the one that is known; or its name differs from a known one by the case
+            of letters alone.
     """
     if own is not None and (card.site == own.site or card.key == own.key):
         msg = f"this is {own.site} itself: a site needs the keys of the others, not its own."
@@ -93,6 +93,13 @@ def require_new(
             f"If {holder} has another name now, remove the old one first."
         )
         raise InputError(msg)
+    spelt = next((n for n in peers if _folded(n) == _folded(card.site) and n != card.site), None)
+    if spelt is not None:
+        msg = (
+            f"{card.site} is the name of {spelt} in other letters, and a person would take one for "
+            "the other: have one of the two take another name, or remove the old one first."
+        )
+        raise InputError(msg)
     before = peers.get(card.site)
     if before is not None and before != card.key and not is_new_key:
         known = PeerCard(card.site, before).words
@@ -102,6 +109,10 @@ def require_new(
         )
         raise InputError(msg)
     return before != card.key
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def add_peer(folder: Path, card: PeerCard) -> None:
