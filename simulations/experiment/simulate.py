@@ -2,18 +2,20 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import wardround
+from wardround.client.data.cohort import Cohorts
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.tables import read_kept_table, write_table
 from wardround.common.models.pretrained import start_of
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.loading import load_study, require_simulation
+from wardround.common.study.plans.contributions import MOST_SITES, has_contributions
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
@@ -275,7 +277,9 @@ class _Run:
                 models = [self._federated, *self._whole(others)]
                 rows = cross_site_rows(grid, self._study, nodes, models, self._refused)
                 self._tested.extend(rows)
-                write_predictions(self._out, sites.folders, self._study, models)
+                # Contributions are measured on all sites at once: their manifests are read once.
+                opened = dict[Path, Cohorts]() if self._tells_contributions(sites) else None
+                write_predictions(self._out, sites.folders, self._study, models, opened)
                 said = read_predictions(self._out, self._study)  # once: it may be large
                 names = [folder.name for folder in sites.folders]
                 self._tested.extend(paired_rows(said, self._study, names))
@@ -286,7 +290,7 @@ class _Run:
                     from wardround.simulations.experiment.testing.waves import write_waves
 
                     write_waves(self._out, sites.folders, self._study, self._federated)
-                self._write_contributions(sites, self._federated)
+                self._write_contributions(sites, self._federated, opened)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
@@ -336,9 +340,14 @@ class _Run:
             worst.setdefault(failure.site, []).append(failure.case)
         write_failures(self._out / "failures.npz", sites.folders, study, model, worst)
 
-    def _write_contributions(self, sites: PreparedSites, federated: TrainedModel) -> None:
-        updates = updates_of(self._out)
-        rows = list(contribution_rows(sites.folders, self._study, updates, federated.round))
+    def _tells_contributions(self, sites: PreparedSites) -> bool:
+        return has_contributions(self._study) and len(sites.folders) <= MOST_SITES
+
+    def _write_contributions(
+        self, sites: PreparedSites, federated: TrainedModel, opened: Mapping[Path, Cohorts] | None
+    ) -> None:
+        updates, study = updates_of(self._out), self._study
+        rows = list(contribution_rows(sites.folders, study, updates, federated.round, opened))
         if rows:
             write_table(self._out / CONTRIBUTIONS, rows, ContributionRow)
 

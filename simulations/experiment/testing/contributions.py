@@ -8,7 +8,7 @@ untrained model to the one that was kept.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import pairwise
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import Loss, evaluate
@@ -48,7 +48,11 @@ _CPU = torch.device("cpu")
 
 
 def contribution_rows(
-    folders: Sequence[Path], study: Study, updates: Path, kept_round: int
+    folders: Sequence[Path],
+    study: Study,
+    updates: Path,
+    kept_round: int,
+    opened: Mapping[Path, Cohorts] | None = None,
 ) -> Iterator[ContributionRow]:
     """Yield a row a site; none where contributions cannot be told.
 
@@ -57,11 +61,12 @@ def contribution_rows(
         study: What was run.
         updates: Where the rounds' updates were kept.
         kept_round: The round whose model was kept; later ones contributed nothing to it.
+        opened: The sites' patients, where somebody has read their manifests already.
     """
     rounds = kept_rounds(updates)[: max(0, kept_round)]
     if not has_contributions(study) or len(folders) > MOST_SITES or not rounds:
         return
-    utility = Utility.of(folders, study)
+    utility = Utility.of(folders, study, opened)
     if utility is None:
         return
     try:
@@ -81,8 +86,12 @@ def _rows(
     names: Sequence[str], replay: "Replay", utility: "Utility", start: Parameters
 ) -> Iterator[ContributionRow]:
     starts = replay.along(start, block_lengths(len(replay.told), len(names)))
-    shares = [_shares_of(names, replay, utility, one, other) for one, other in pairwise(starts)]
-    before, after = utility(starts[0].model), utility(starts[-1].model)
+    values = [utility(point.model) for point in starts]
+    shares = [
+        _shares_of(names, replay, utility, points, both)
+        for points, both in zip(pairwise(starts), pairwise(values), strict=True)
+    ]
+    before, after = values[0], values[-1]
     for place, name in enumerate(names):
         others = frozenset(names) - {name}
         without = replay.play(starts[0], len(replay.told), others)
@@ -109,11 +118,15 @@ def block_lengths(rounds: int, sites: int) -> list[int]:
 
 
 def _shares_of(
-    names: Sequence[str], replay: "Replay", utility: "Utility", start: "Point", end: "Point"
+    names: Sequence[str],
+    replay: "Replay",
+    utility: "Utility",
+    points: tuple["Point", "Point"],
+    values: tuple[float, float],
 ) -> Shares:
-    """Divide the improvement of one block among the sites."""
-    known = {frozenset[int](): utility(start.model)}
-    known[frozenset(range(len(names)))] = utility(end.model)
+    """Divide the improvement of one block, from one point to the next, among the sites."""
+    start, end = points
+    known = {frozenset[int](): values[0], frozenset(range(len(names))): values[1]}
 
     def value(subset: frozenset[int]) -> float:
         if subset not in known:
@@ -219,11 +232,17 @@ class Utility:
     sign: int
 
     @classmethod
-    def of(cls, folders: Sequence[Path], study: Study) -> "Utility | None":
+    def of(
+        cls,
+        folders: Sequence[Path],
+        study: Study,
+        opened: Mapping[Path, Cohorts] | None = None,
+    ) -> "Utility | None":
         """Return it on the validation patients, or the test ones where there are none."""
-        opened = [open_cohorts(open_site(folder), study) for folder in folders]
+        known = opened or {}
+        sites = [known.get(folder) or open_cohorts(open_site(folder), study) for folder in folders]
         for split in ("validation", "test"):
-            held = [(one, getattr(one, split)) for one in opened]
+            held = [(one, getattr(one, split)) for one in sites]
             held = [(one, cohort) for one, cohort in held if len(cohort)]
             if held:
                 return cls(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
@@ -52,7 +52,11 @@ class Place:
 
 
 def write_predictions(
-    out: Path, folders: Sequence[Path], study: Study, models: Sequence[TrainedModel]
+    out: Path,
+    folders: Sequence[Path],
+    study: Study,
+    models: Sequence[TrainedModel],
+    opened: dict[Path, Cohorts] | None = None,
 ) -> None:
     """Write ``predictions.csv`` of a classification, ``cases.csv`` of a segmentation.
 
@@ -64,13 +68,21 @@ def write_predictions(
     part where it has one; then the shared one too, if it is whole), the pooled one, the site's own,
     and of a classification by all sites' own models together. A study that trains the federated
     model on before each test leaves none, for no file holds the model that would be asked.
+
+    Args:
+        opened: Where each site's patients are left for who measures on them next; else they are
+            let go of, one site after the other.
     """
     context = ModelContext.build(study, "cpu")
     if context.plan.objective == "fine-tune":
         return
     models = [*models, *_shared(context, models)]
     if study.task.classifies:
-        rows = (row for folder in folders for row in _scores_of(folder, folders, context, models))
+        rows = (
+            row
+            for folder in folders
+            for row in _scores_of(folder, folders, context, models, opened)
+        )
         write_table(out / PREDICTIONS, rows, ScoreRow)
     elif study.task.dense:
         lesions: list[LesionRow] = []
@@ -125,10 +137,16 @@ def whole_model(context: ModelContext, folder: Path, model: TrainedModel) -> Par
 
 
 def _scores_of(
-    folder: Path, folders: Sequence[Path], context: ModelContext, models: Sequence[TrainedModel]
+    folder: Path,
+    folders: Sequence[Path],
+    context: ModelContext,
+    models: Sequence[TrainedModel],
+    opened: dict[Path, Cohorts] | None,
 ) -> Iterator[ScoreRow]:
     site, study = open_site(folder), context.study
     cohorts = open_cohorts(site, study)
+    if opened is not None:
+        opened[folder] = cohorts
     alone = {local_model(other.name) for other in folders}
     asked = {model.name for model in asked_of(folder, models)}
     used = [model for model in models if model.name in asked | alone]
