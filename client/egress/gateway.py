@@ -194,8 +194,25 @@ class Gateway:
         self.log.append(Event(kind="decision", study=study.digest))
         self._note_labels(session)
         said = reduce_site_info(session.describe(standalone), study, agreed.policy)
+        said = replace(said, monitoring=self._monitoring_word(study, agreed.policy))
         event = Event(kind="site-info", study=study.digest)
-        return self._leave(pack_site_info(said), agreed.schemas.site_info(), event)
+        return self._leave(pack_site_info(said), agreed.schemas.site_info(said.monitoring), event)
+
+    def _monitoring_word(self, study: Study, policy: Policy) -> str:
+        """Return the one word on the last period that may leave; "" for none."""
+        if policy.monitoring == "no":
+            return ""
+        from wardround.client.policy.monitoring_word import word_of_period
+
+        private = what_leaves(study).noise_added_by == "site"
+        try:
+            word, is_new = word_of_period(self.site.state_folder, policy, private)
+        except PolicyError as error:  # a study does not wait for it
+            logger.warning("%s", error)
+            return ""
+        if is_new:
+            self.log.append(Event(kind="monitoring", study=study.digest))
+        return word
 
     def train(self, session: SiteSession, instruction: Instruction, standalone: bool) -> RecordDict:
         """Return the site's update, if the policy allows the study at this time of day."""
