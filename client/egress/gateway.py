@@ -39,6 +39,7 @@ from wardround.common.parameters.arithmetic import largest_weight
 from wardround.common.parameters.schema import check_schema
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
 from wardround.common.security.audit_log import Event
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
@@ -131,8 +132,26 @@ class Gateway:
         self.way_out.log.append(Event(kind="decision", study=study.digest))
         self._note_labels(session)
         said = reduce_site_info(session.describe(standalone), study, agreed.policy)
+        said = replace(said, monitoring=self._monitoring_word(study, agreed.policy))
         event = Event(kind="site-info", study=study.digest)
-        return self.way_out.leave(pack_site_info(said), agreed.schemas.site_info(), event)
+        schema = agreed.schemas.site_info(said.monitoring)
+        return self.way_out.leave(pack_site_info(said), schema, event)
+
+    def _monitoring_word(self, study: Study, policy: Policy) -> str:
+        """Return the one word on the last period that may leave; "" for none."""
+        if policy.monitoring == "no":
+            return ""
+        from wardround.client.policy.monitoring_word import word_of_period
+
+        private = what_leaves(study).noise_added_by == "site"
+        try:
+            word, is_new = word_of_period(self.way_out.site.state_folder, policy, private)
+        except PolicyError as error:  # a study does not wait for it
+            logger.warning("%s", error)
+            return ""
+        if is_new:
+            self.way_out.log.append(Event(kind="monitoring", study=study.digest))
+        return word
 
     def train(self, session: SiteSession, instruction: Instruction, standalone: bool) -> RecordDict:
         """Return the site's update; :func:`answer_training` says when there is none."""

@@ -105,8 +105,12 @@ class SiteSchemas:
         check_schema(instruction.parameters, self._whole if is_whole else self._shared)
         check_schema(instruction.auxiliary, self._extras if trains else ())
 
-    def site_info(self) -> MessageSchema:
-        """Return what a site info may hold."""
+    def site_info(self, monitoring: str = "") -> MessageSchema:
+        """Return what a site info may hold.
+
+        Args:
+            monitoring: The word on its last period that was written down; "" for none.
+        """
         notes: Rule = FreeText() if self._policy.simulated and self._leaves.notes else Empty()
         header: dict[str, Rule] = {
             "site": Exactly(self._name),
@@ -117,6 +121,8 @@ class SiteSchemas:
         }
         if self._fingerprint:
             header["base"] = Exactly(self._fingerprint)
+        if monitoring:
+            header["monitoring"] = Exactly(monitoring)
         return MessageSchema(settings={"header": header})
 
     def update(self, instruction: Instruction, ledger: tuple[str, ...] = ()) -> MessageSchema:

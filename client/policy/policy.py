@@ -78,6 +78,11 @@ class Policy(BaseModel):
             A study with privacy has a limit of its own: one answer a round.
         largest_canaries_of_a_study: How many canary rounds of one approved study it answers: each
             tells in a word a stage whether the study would fail here, and nothing else. 0: none.
+        monitoring: Whether a server is told, in one bit a period, that the monitoring of a model
+            raised an alarm. "noised": as a randomised response. A study that protects its patients
+            is told no other. Absent is no.
+        monitoring_epsilon: What one such noised word spends.
+        largest_monitoring_epsilon: What all of them together may ever spend; then no more is said.
         largest_message_megabytes: What one message may hold, in 10^6 bytes.
         largest_weight: What a received model may hold, in absolute value, in a study that protects
             its patients. Larger ones make rounding decide what a patient contributes. A study may
@@ -122,6 +127,9 @@ class Policy(BaseModel):
     largest_evaluations_a_day: Count = 200
     largest_evaluations_of_a_study: Count = 1000
     largest_canaries_of_a_study: Annotated[int, Field(ge=0)] = 20
+    monitoring: Literal["no", "exact", "noised"] = "no"
+    monitoring_epsilon: Epsilon = 1.0
+    largest_monitoring_epsilon: Epsilon = 8.0
     largest_message_megabytes: Annotated[float, Field(gt=0)] = 1000.0
     largest_weight: Annotated[float, Field(gt=0)] = 1000.0
     takes_models: bool = True

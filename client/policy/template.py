@@ -39,6 +39,9 @@ largest_packs_of_a_study = 2      # "calibration", "subgroups", "gains"; of so m
 largest_evaluations_a_day = 200   # models measured without noise: for all studies together,
 largest_evaluations_of_a_study = 1000  # and for one study (with privacy: one answer a round)
 largest_canaries_of_a_study = 20  # answered with words: would an approved study fail here?
+# monitoring = "noised"          # one bit a period: "exact" or "noised"; nothing is said if absent
+# monitoring_epsilon = 1         # of one noised word, and of all of them together, ever
+# largest_monitoring_epsilon = 8
 largest_message_megabytes = 1000
 
 # What may come in: a number of a received model, in a study that protects its patients.

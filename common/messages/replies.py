@@ -40,12 +40,17 @@ _RELEASE = re.compile(r"(?P<series>[0-9]+\.[0-9]+)\.[0-9]+")
 REFUSAL_CODES = tuple(REFUSAL_WORDS)
 
 
+MONITORING_WORDS = ("quiet", "alarm", "noised quiet", "noised alarm")
+
+
 @dataclass(frozen=True, slots=True)
 class SiteInfo:
     """What a site says of itself before the first round.
 
     Attributes:
         base: Fingerprint of the numbers beneath adapters; 0 where there are none.
+        monitoring: Whether the site's monitoring raised an alarm in its last period, one of
+            MONITORING_WORDS; "" where it does not say.
     """
 
     site: str
@@ -54,6 +59,7 @@ class SiteInfo:
     examinations: int
     notes: tuple[str, ...] = ()
     base: float = 0.0
+    monitoring: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,8 @@ def pack_site_info(site_info: SiteInfo) -> RecordDict:
     )
     if site_info.base:
         header["base"] = site_info.base
+    if site_info.monitoring:
+        header["monitoring"] = site_info.monitoring
     return RecordDict({"header": header})
 
 
@@ -220,7 +228,16 @@ def unpack_site_info(content: RecordDict) -> SiteInfo:
             examinations=header.whole("examinations"),
             notes=header.texts("notes"),
             base=header.number("base", default=0.0),
+            monitoring=_monitoring(header),
         )
+
+
+def _monitoring(header: Fields) -> str:
+    word = header.text("monitoring", default="")
+    if word and word not in MONITORING_WORDS:
+        msg = "monitoring is none of the words that it may be"
+        raise FieldError(msg)
+    return word
 
 
 def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:

@@ -37,8 +37,8 @@ class Event:
     Attributes:
         kind: ``site_info``, ``update``, ``evaluation``, ``statistics``, ``pack``, ``placements``,
             ``canary``, ``carry``, ``refusal``, ``decision``, ``labels``, ``corrections``,
-            ``correction``, ``review``, ``import``, ``withdrawal-site``, ``withdrawal-patients``,
-            ``peer`` or ``repair``.
+            ``correction``, ``review``, ``monitoring``, ``import``, ``withdrawal-site``,
+            ``withdrawal-patients``, ``peer`` or ``repair``.
         verdict: ``allow``, or ``deny`` and the rules or the fault, in fixed words; of a peer what
             was done.
         study: The study's digest.

@@ -132,11 +132,22 @@ def sites_table(sites: Sequence[SiteSummary]) -> RenderableType:
     table = Table(
         "site", "connected", "last seen", "joined", "certificate until", caption="Times in UTC"
     )
+    tells = any(site.monitoring for site in sites)
+    if tells:
+        table.add_column("monitoring")
     for site in sites:
         connected = _PRESENCE[site.presence]
         seen = "never" if site.seen is None else _time(site.seen)
-        table.add_row(escape(site.site), connected, seen, _time(site.joined), _until(site))
+        told = [_monitoring(site)] if tells else []
+        table.add_row(escape(site.site), connected, seen, _time(site.joined), _until(site), *told)
     return table
+
+
+def _monitoring(site: SiteSummary) -> str:
+    if not site.monitoring:
+        return "-"
+    word = f"[bold red]{site.monitoring}[/]" if site.monitoring == "alarm" else site.monitoring
+    return f"{word} {_time(site.monitored)}"
 
 
 def _until(site: SiteSummary) -> str:

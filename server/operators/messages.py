@@ -285,6 +285,9 @@ class SiteSummary:
         lost: Since when a connected site has no connection open; None where it has one.
         wardround: The version that it said it runs, when it was last ready for a study; "" if it
             never was.
+        monitoring: Whether its monitoring of a model raised an alarm in its last period, as it
+            said before a study: "quiet", "alarm", or a noised one of these; "" if it never did.
+        monitored: When it said so.
     """
 
     site: str
@@ -295,6 +298,8 @@ class SiteSummary:
     connected: bool
     lost: float | None = None
     wardround: str = ""
+    monitoring: str = ""
+    monitored: float | None = None
 
     @property
     def presence(self) -> str:

@@ -155,6 +155,8 @@ def _site(row: SiteRow, presence: Presence) -> SiteSummary:
         connected=is_connected,
         lost=left if is_lost else None,
         wardround=row.wardround,
+        monitoring=row.monitoring,
+        monitored=row.monitored,
     )
 
 

@@ -17,7 +17,7 @@ from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.ledger_heads import ServerLedgers
 from wardround.server.scheduling.queue import READY, take_turn
 from wardround.server.scheduling.recorder import RunRecorder
-from wardround.server.scheduling.store import note_versions
+from wardround.server.scheduling.store import note_monitoring, note_versions
 from wardround.server.settings import ServerFolder
 from wardround.server.sites.connected_sites import (
     BACK,
@@ -62,12 +62,12 @@ def wait_for_sites(
     admittance = Admittance(terms.wanted, members.active, not needs_same_sites(study))
     deadlines = Deadlines(study.federation.deadline_seconds, limits_of(server.settings))
     ledgers = ServerLedgers(server.folder)
-    note_versions(server.folder, poll.versions())
+    _note_said(server.folder, poll)
 
     def note_site(change: SiteChange) -> None:
         recorder.note_site(change)
         if change.event in (JOINED, BACK):
-            note_versions(server.folder, poll.versions())
+            _note_said(server.folder, poll)
 
     participation = ConnectedSites(poll, admittance, deadlines, gathered, note_site, ledgers)
     recorder.begin(participation.sites, deadlines, lambda: terms.wanted or members.active())
@@ -130,3 +130,10 @@ class _MemberLookup:
             self._names = tuple(m.site for m in members(self._folder) if m.is_active(now))
             self._read_at = time.monotonic()
         return self._names
+
+
+def _note_said(folder: Path, poll: ReadinessPoll) -> None:
+    """Note which versions sites run, and what they said of the monitoring of a model there."""
+    note_versions(folder, poll.versions())
+    if words := poll.monitoring():
+        note_monitoring(folder, words)

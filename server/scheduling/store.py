@@ -32,6 +32,8 @@ CREATE TABLE IF NOT EXISTS audit_receipts (
     PRIMARY KEY (site, run)) STRICT;
 CREATE TABLE IF NOT EXISTS sightings (site TEXT PRIMARY KEY, seen REAL NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS versions (site TEXT PRIMARY KEY, wardround TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS monitoring (
+    site TEXT PRIMARY KEY, word TEXT NOT NULL, said REAL NOT NULL) STRICT;
 """
 )
 _SHOWN_NAMES = 12  # the latest; a list of all would push the remedy off the screen
@@ -76,6 +78,8 @@ class SiteRow:
         revoked: Whether all its certificates were taken from it.
         seen: When it was last connected, to about ten seconds; None if never.
         wardround: The version that it said it runs, when it was last ready for a study.
+        monitoring: Whether its monitoring raised an alarm, as it said last; "" if it never did.
+        monitored: When it said so.
     """
 
     site: str
@@ -84,6 +88,8 @@ class SiteRow:
     revoked: bool
     seen: float | None
     wardround: str = ""
+    monitoring: str = ""
+    monitored: float | None = None
 
 
 NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM runs)"
@@ -189,6 +195,21 @@ def note_versions(folder: Path, versions: Mapping[str, str]) -> None:
         )
 
 
+def note_monitoring(folder: Path, words: Mapping[str, str]) -> None:
+    """Note what sites said of the monitoring of a model there.
+
+    Raises:
+        RunError: The database cannot be used.
+    """
+    now = time.time()
+    with changing(folder) as connection:
+        connection.executemany(
+            "INSERT INTO monitoring VALUES (?, ?, ?) "
+            "ON CONFLICT (site) DO UPDATE SET word = excluded.word, said = excluded.said",
+            [(site, word, now) for site, word in words.items()],
+        )
+
+
 def all_sites(folder: Path) -> tuple[SiteRow, ...]:
     """Return all sites that ever joined, by name.
 
@@ -199,13 +220,23 @@ def all_sites(folder: Path) -> tuple[SiteRow, ...]:
     with reading(folder) as connection:
         seen = dict(connection.execute("SELECT site, seen FROM sightings").fetchall())
         versions = dict(connection.execute("SELECT site, wardround FROM versions").fetchall())
+        rows = connection.execute("SELECT site, word, said FROM monitoring").fetchall()
+    words = {site: (word, said) for site, word, said in rows}
     return tuple(
-        _site(member, seen.get(member.site), versions.get(member.site, "")) for member in joined
+        _site(
+            member,
+            seen.get(member.site),
+            versions.get(member.site, ""),
+            words.get(member.site, ("", None)),
+        )
+        for member in joined
     )
 
 
-def _site(member: Member, seen: float | None, wardround: str) -> SiteRow:
+def _site(
+    member: Member, seen: float | None, wardround: str, monitoring: tuple[str, float | None]
+) -> SiteRow:
     # A certificate that ran out keeps its date; one that was revoked leaves none.
     expires = None if member.expires is None else member.expires.timestamp()
     joined = member.joined.timestamp()
-    return SiteRow(member.site, joined, expires, expires is None, seen, wardround)
+    return SiteRow(member.site, joined, expires, expires is None, seen, wardround, *monitoring)

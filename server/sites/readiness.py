@@ -133,6 +133,11 @@ class ReadinessPoll:
             if seen.site_info is not None
         }
 
+    def monitoring(self) -> dict[str, str]:
+        """Return the word on its last period of each site that said one."""
+        infos = {site: seen.site_info for site, seen in sorted(self._seen.items())}
+        return {site: one.monitoring for site, one in infos.items() if one and one.monitoring}
+
     def is_awaited(self, sites: Collection[str]) -> bool:
         """Return whether one of these sites has a question that it has not answered."""
         return any(self._seen[site].asked for site in sites if site in self._seen)

@@ -38,6 +38,7 @@ from wardround.client.clinic.monitoring.renewal import (
 )
 from wardround.client.clinic.monitoring.store import MonitorFolder, Reference
 from wardround.client.clinic.monitoring.words import sentences
+from wardround.client.policy.monitoring_word import note_look
 from wardround.common.errors import InputError
 
 POOLED_CASES, _POOLED_PERIODS = 100, 8
@@ -155,6 +156,8 @@ def close_periods(
             entry = look_back(reference, (period, cases), monitor.entries(), rules)
             entry["at"] = now.isoformat(timespec="seconds")
             monitor.add_entry(entry)
+            if entry["verdict"] not in (LEARNING, TOO_FEW):
+                note_look(monitor.folder.parent, period, entry["verdict"] == "alarm")
             found.append(entry)
         return found
 

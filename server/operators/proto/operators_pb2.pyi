@@ -403,7 +403,7 @@ class RunEvent(_message.Message):
     def __init__(self, kind: _Optional[_Union[RunEventKind, str]] = ..., state: _Optional[_Union[RunState, str]] = ..., message: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., seconds: _Optional[float] = ..., site: _Optional[str] = ..., sites: _Optional[_Iterable[str]] = ..., time: _Optional[float] = ...) -> None: ...
 
 class SiteSummary(_message.Message):
-    __slots__ = ("site", "joined", "expires", "revoked", "seen", "connected", "lost", "wardround")
+    __slots__ = ("site", "joined", "expires", "revoked", "seen", "connected", "lost", "wardround", "monitoring", "monitored")
     SITE_FIELD_NUMBER: _ClassVar[int]
     JOINED_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_FIELD_NUMBER: _ClassVar[int]
@@ -412,6 +412,8 @@ class SiteSummary(_message.Message):
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     WARDROUND_FIELD_NUMBER: _ClassVar[int]
+    MONITORING_FIELD_NUMBER: _ClassVar[int]
+    MONITORED_FIELD_NUMBER: _ClassVar[int]
     site: str
     joined: float
     expires: float
@@ -420,7 +422,9 @@ class SiteSummary(_message.Message):
     connected: bool
     lost: float
     wardround: str
-    def __init__(self, site: _Optional[str] = ..., joined: _Optional[float] = ..., expires: _Optional[float] = ..., revoked: _Optional[bool] = ..., seen: _Optional[float] = ..., connected: _Optional[bool] = ..., lost: _Optional[float] = ..., wardround: _Optional[str] = ...) -> None: ...
+    monitoring: str
+    monitored: float
+    def __init__(self, site: _Optional[str] = ..., joined: _Optional[float] = ..., expires: _Optional[float] = ..., revoked: _Optional[bool] = ..., seen: _Optional[float] = ..., connected: _Optional[bool] = ..., lost: _Optional[float] = ..., wardround: _Optional[str] = ..., monitoring: _Optional[str] = ..., monitored: _Optional[float] = ...) -> None: ...
 
 class Sites(_message.Message):
     __slots__ = ("sites",)
