@@ -76,16 +76,17 @@ def open_manifest(site: Site, study: Study) -> Manifest:
     if not examinations and not site.is_tolerant:
         msg = f"the manifest {site.manifest_path} has a header but no rows: add one an examination."
         raise DataError(msg)
+    examinations = _come_by_now(examinations, study)
     if not site.settings.skip_unreadable:
         _check_files(examinations, reading)
     if site.is_tolerant:
         kept, left_out = problems.without_unusable(examinations)
         if left_out:
             logger.warning("rows of the manifest are left out. %s", left_out)
-        return Manifest(_come_by_now(kept, study), notes)
+        return Manifest(kept, notes)
     # A simulated site's rows are named as they stand in the researcher's own file.
     problems.raise_if_any(Path(site.settings.rows_of or site.manifest_path))
-    return Manifest(_come_by_now(examinations, study), notes)
+    return Manifest(examinations, notes)
 
 
 def _come_by_now(examinations: Sequence[Examination], study: Study) -> tuple[Examination, ...]:
@@ -147,6 +148,9 @@ def read_rows(  # noqa: PLR0913 (a table, and what is known of whose it is)
             remedy = "write one name where it is one patient, else names that differ by more"
             fact = "patients in different splits have names that look alike"
             reader.problems.add(row, fact, remedy)
+    now = {one.row for one in _come_by_now(examinations, study)}
+    # A class that comes later is none of an earlier study's, which may be repeated all the same.
+    reader.problems.forgive({one.row for one in examinations} - now)
     notes = [*reader.notes()]
     if alike := [*(apart if one_by_one else ()), *together]:
         notes.append(

@@ -61,6 +61,14 @@ class RowProblems:
             msg = f"the manifest {manifest} is refused. {self.in_words()}"
             raise DataError(msg)
 
+    def forgive(self, rows: Collection[int]) -> None:
+        """Forget what is wrong with some rows."""
+        for what, found in tuple(self.rows.items()):
+            if left := [row for row in found if row not in rows]:
+                self.rows[what] = left
+            else:
+                del self.rows[what]
+
     def in_words(self) -> str:
         """Return a sentence for each fact."""
         return " ".join(

@@ -80,7 +80,8 @@ def _measured(
         for site_name, part in (*parts, (ALL_SITES, together)):
             row = _row(study, name, site_name, wave, part)
             reach = reaches.get((site_name, wave), math.nan) if name == PARENT else math.nan
-            yield replace(row, patients=people.get((site_name, wave), 0), reach=reach)
+            of_all = sum(people[site, wave] for site, _ in parts)
+            yield replace(row, patients=people.get((site_name, wave), of_all), reach=reach)
 
 
 def _reach(gain: Interval | None) -> float:

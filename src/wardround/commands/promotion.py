@@ -112,7 +112,7 @@ def _measured_at_server(
     run: str, server: str, identity: Path | None, model: "ModelFolder"
 ) -> "tuple[SiteFall, ...]":
     from wardround.server.cli.operators import line_to
-    from wardround.server.operators.falls import falls_at_server
+    from wardround.server.operators.report.falls import falls_at_server
 
     with line_to(server, identity) as line:
         record = line.record(run)
