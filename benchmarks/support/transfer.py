@@ -33,6 +33,7 @@ from typing import Any
 from safetensors.torch import save
 
 from benchmarks.support.processes import machine
+from wardround.client.session.model_context import ModelContext
 from wardround.common.models.pretrained import store_weights
 from wardround.common.models.start import WeightsOrigin
 from wardround.common.study.loading import parse_study, with_changes
@@ -152,7 +153,8 @@ class Bench:
                 )
                 nodes, _ = describe_sites(grid, study)
                 tested = [*cross_site_rows(grid, study, nodes, [model], [])]
-            start = save(dict(commit.parameters), WeightsOrigin(model=study.name).as_metadata())
+            whole = ModelContext.build(study, "cpu").on_base(commit.parameters)
+            start = save(dict(whole), WeightsOrigin(model=study.name).as_metadata())
             sha256 = hashlib.sha256(start).hexdigest()
             store_weights(sha256, start)
             traffic = [row for row in traffic_rows(FEDERATED, history) if row.round == 2]

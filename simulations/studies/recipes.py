@@ -28,7 +28,7 @@ _NNUNET: Changes = {
 }
 
 RECIPES: Mapping[str, Mapping[str, Changes]] = {
-    "bccd": {"fast": {"federation.rounds": 5}},
+    "bccd": {"fast": {"federation.rounds": 5}, "best": {"evaluation.tta": "mirror"}},
     "brain-tissue-scanners": {},
     "brain-tissue": {"fast": {"federation.rounds": 4}},
     "heart-disease": {"fast": {"federation.rounds": 5}},
@@ -76,6 +76,7 @@ RECIPES: Mapping[str, Mapping[str, Changes]] = {
 # recipe of a study is not listed with was not measured.
 CPU_MINUTES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
+        "bccd": {"default": 3, "best": 3},
         "hippocampus": {"best": 49},
         "pneumonia-xray": {"default": 0.4, "best": 2},
         "skin-lesions": {"default": 1, "best": 2.3},

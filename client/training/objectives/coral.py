@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import LocalStart
-from wardround.common.models.networks.feature_moments import FEATURE_MOMENTS, FeatureMoments
+from wardround.common.models.networks.feature_moments import FeatureMoments, moments_of
 from wardround.common.models.sharing import head_layer
 from wardround.common.parameters.schema import Parameters
 
@@ -25,10 +25,8 @@ class Coral:
     """
 
     def __init__(self, start: LocalStart) -> None:
-        moments = start.network.get_submodule(FEATURE_MOMENTS)
-        if not isinstance(moments, FeatureMoments):
-            msg = "the network holds no moments of features"
-            raise TypeError(msg)
+        head = head_layer(start.network)
+        moments = moments_of(head)
         self._weight = start.plan.options.feature_weight
         self._moments = moments
         received = covariance_of(moments.mean.clone(), moments.second.clone())
@@ -48,7 +46,7 @@ class Coral:
         # The network outlives the round, and is that of the next site too.
         for hook in (
             start.network.register_forward_pre_hook(begin),
-            head_layer(start.network).register_forward_pre_hook(keep),
+            head.register_forward_pre_hook(keep),
         ):
             weakref.finalize(self, hook.remove)
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from wardround.common.errors import StudyError
 
-FEATURE_MOMENTS = "feature_moments"  # of a network, where a study's objective asks for them
+_NAME = "feature_moments"  # of the last layer, where a study's objective asks for them
 _MOST_FEATURES = 512  # a megabyte of second moments in every message
 
 
@@ -48,6 +48,16 @@ def add_moments(network: nn.Module, head: nn.Module) -> None:
             "or the objective 'aligned-features'."
         )
         raise StudyError(msg)
-    network.add_module(FEATURE_MOMENTS, FeatureMoments(width))
+    # Not into the network: one that runs its parts in turn would run this one too.
+    head.add_module(_NAME, FeatureMoments(width))
     if hasattr(network, "monai_definition"):  # with numbers more than MONAI's own has
         del network.monai_definition
+
+
+def moments_of(head: nn.Module) -> FeatureMoments:
+    """Return what :func:`add_moments` added to a last layer."""
+    found = head.get_submodule(_NAME)
+    if not isinstance(found, FeatureMoments):
+        msg = "the last layer holds no moments of features"
+        raise TypeError(msg)
+    return found

@@ -181,6 +181,11 @@ def _features_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
             "the objective 'coral' sends moments of features with the whole network, and "
             "model.adapter_rank sends adapters alone: remove one of the two."
         )
+    if plan.objective == "coral" and plan.share == "all-but-head":
+        yield (
+            "the objective 'coral' holds features to moments that all sites share beside the last "
+            "layer, and federation.share = 'all-but-head' leaves it at each site: choose another."
+        )
     if plan.objective == "coral" and study.federation.secure_aggregation:
         yield (
             "the objective 'coral' sends second moments of features, which have no largest value, "

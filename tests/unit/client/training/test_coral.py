@@ -1,10 +1,12 @@
 """CORAL: the paper's distance, moments that add up over sites, and what goes with it or not."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.support.hospitals.every_task import study_of
 from tests.support.hospitals.image_ward import ward_study
 
 from wardround.client.data.batch import Batch
@@ -13,7 +15,8 @@ from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.objectives.registry import build_objective
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import StudyError
-from wardround.common.models.networks.feature_moments import FEATURE_MOMENTS, FeatureMoments
+from wardround.common.models.networks.feature_moments import moments_of
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.sharing import head_layer
 from wardround.common.parameters.schema import read_parameters
 
@@ -36,12 +39,6 @@ def started(**sections: Any) -> tuple[ModelContext, LocalStart]:
     )
 
 
-def moments_of(context: ModelContext) -> FeatureMoments:
-    found = context.network.get_submodule(FEATURE_MOMENTS)
-    assert isinstance(found, FeatureMoments)
-    return found
-
-
 def batch_of(seed: int) -> Batch:
     drawn = torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(seed))
     return Batch(drawn * (1 + seed), None, torch.zeros(2, 16, 16, 16))
@@ -58,7 +55,7 @@ def features_of(context: ModelContext, batch: Batch) -> np.ndarray:
 
 def test_the_term_is_the_papers_distance_of_covariances() -> None:
     context, start = started()
-    moments, batch = moments_of(context), batch_of(0)
+    moments, batch = moments_of(head_layer(context.network)), batch_of(0)
     width = len(moments.mean)
     drawn = torch.randn(50, width, generator=torch.Generator().manual_seed(1))
     moments.take(drawn.mean(0), drawn.T @ drawn / 50, 1.0)
@@ -84,7 +81,7 @@ def test_a_first_round_aligns_nothing_and_leaves_the_network_as_it_was() -> None
 
     assert objective.adjust(torch.tensor(1.0), batch) == 1
 
-    assert moments_of(context).second.any(), "but its patients are counted"
+    assert moments_of(head_layer(context.network)).second.any(), "but its patients are counted"
     assert objective.memory() == objective.auxiliary() == {}
     del objective
     assert not head_layer(context.network)._forward_pre_hooks
@@ -100,7 +97,7 @@ def test_the_mean_of_the_sites_moments_is_that_of_all_their_patients() -> None:
         for seed in seeds:
             gathered.append(features_of(context, batch_of(seed)))
             objective.adjust(torch.tensor(0.0), batch_of(seed))
-        found = moments_of(context)
+        found = moments_of(head_layer(context.network))
         of_sites.append((len(seeds) / 4, found.mean.double(), found.second.double()))
     pooled = np.concatenate(gathered)
 
@@ -113,9 +110,18 @@ def test_the_mean_of_the_sites_moments_is_that_of_all_their_patients() -> None:
 
 def test_moments_travel_as_the_networks_numbers_do_and_no_gradient_changes_them() -> None:
     context, _ = started()
-    names = {f"{FEATURE_MOMENTS}.mean", f"{FEATURE_MOMENTS}.second"}
-    assert names <= set(context.layout.shared)
+    names = {name for name in context.layout.shared if "feature_moments" in name}
+    assert len(names) == 2
     assert not names & context.layout.trainable
+
+
+def test_a_network_that_runs_its_parts_in_turn_answers_as_without_moments() -> None:
+    with_moments, plain = (
+        build_network(study_of("small features", Path(), federation={"objective": one}), 0)
+        for one in ("coral", "small-features")
+    )
+    image = torch.randn(2, 1, 24, 24)
+    torch.testing.assert_close(with_moments(image), plain(image))
 
 
 @pytest.mark.parametrize(
@@ -127,6 +133,7 @@ def test_moments_travel_as_the_networks_numbers_do_and_no_gradient_changes_them(
             "sends moments of features",
         ),
         ({"federation": {"secure_aggregation": True}}, "sums numbers of a range"),
+        ({"federation": {"share": "all-but-head"}}, "leaves it at each site"),
     ],
 )
 def test_what_noise_would_spoil_is_refused(sections: dict[str, Any], said: str) -> None:
