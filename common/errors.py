@@ -98,7 +98,7 @@ def known_names(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = nearest(name, names)
     hint = f" Did you mean {close!r}?" if close else ""
-    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}."
+    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
 
 
 # What people of the field write, in small letters and digits alone; what we call it.

@@ -65,6 +65,7 @@ def import_key(
     """
     from wardround.client.site.folder import open_site
     from wardround.client.site.peers import is_known, take_in
+    from wardround.common.errors import InputError
     from wardround.common.runtime.printable import write_lines
     from wardround.common.security.peer_card import read_card
 
@@ -72,6 +73,9 @@ def import_key(
     if is_known(opened, other, replace):
         write_lines(f"{other.site} is known with this key already.\n")
         return
+    if not words and not sys.stdin.isatty():
+        msg = f"nobody can be asked for the words that {other.site} reads out: give --words."
+        raise InputError(msg)
     heard = words or str(typer.prompt(f"The words that {other.site} reads out", err=True))
     take_in(opened, other, heard, replace)
     write_lines(f"{opened.name} knows {other.site}.\n")

@@ -48,14 +48,16 @@ def withdraw(
     Example: wardround site withdraw 5e3a90c2b7d14f68 --site /data/wardround/north
     """
     from wardround.client.policy.approvals import full_digest
+    from wardround.client.site.folder import open_site
     from wardround.client.site.withdrawal import asked_to_leave
     from wardround.client.site.withdrawal import withdraw as leave
 
+    name = open_site(site).name
     digest = full_digest(site, study.strip().lower())
     is_new = asked_to_leave(site, digest, "site") is None
     if is_new and sys.stdin.isatty() and not yes:
         typer.confirm(
-            f"{site.name} trains no more for study {digest[:_SHOWN]}, and its rounds are repeated "
+            f"{name} trains no more for study {digest[:_SHOWN]}, and its rounds are repeated "
             "without it. Do you want to leave it?",
             abort=True,
         )

@@ -93,7 +93,7 @@ def find_study(site: Path, given: str) -> Study:
         if known is None:
             msg = (
                 f"this site does not hold the study {digest[:SHOWN_DIGITS]}, so it cannot say what "
-                "would be approved: give the study's file, or wait until the server asks for it."
+                "it asks for: give the study's file, or wait until the server asks for it."
             )
             raise InputError(msg)
         path = known

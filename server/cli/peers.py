@@ -67,6 +67,8 @@ def list_keys(
         return
     for one in found:
         write_lines(f"{one.site}: {one.words}\n")
+    if not found:
+        write_lines("No site's key was taken in: 'wardround server peers import' does it.\n")
 
 
 @peers_app.command("remove")

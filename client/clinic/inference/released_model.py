@@ -90,13 +90,14 @@ def fetch_model(site_folder: Path, digits: str, out: Path, address: str = "") ->
         RunError: The server was not reached, or refused.
         ModelError: What came is not the study's model, or is more than the policy takes.
     """
+    site = open_site(site_folder)
     policy, digest = open_policy(site_folder), full_digest(site_folder, digits)
     study = _approved_study(site_folder, digest, policy)
     require_packages(policy, study)
     if out.exists():
         msg = f"{out} is there already: choose another folder with --out."
         raise InputError(msg)
-    state = open_site(site_folder).state_folder
+    state = site.state_folder
     make_private_folder(state)
     staged = Path(mkdtemp(dir=state, prefix="model-"))
     try:

@@ -1,5 +1,6 @@
 """The command line where it is used otherwise than in its examples: typos, pipes, odd words."""
 
+import io
 import os
 import pty
 import subprocess
@@ -153,3 +154,38 @@ def test_a_shelf_that_is_not_there_is_not_an_empty_one(wardround, tmp_path: Path
     said = wardround("runs", "promoted", "--shelf", tmp_path / "in-ues")
     assert said.code == 2
     assert "there is no shelf" in said.err
+
+
+def test_words_that_nobody_can_be_asked_for_are_asked_as_an_option(
+    wardround, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("north", "south"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "site.toml").write_text(f'name = "{name}"\n')
+    card, north = tmp_path / "south.peer", tmp_path / "north"
+    assert wardround("site", "peers", "export", tmp_path / "south", "--out", card).code == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    said = wardround("site", "peers", "import", card, "--site", north)
+    assert said.code == 2
+    assert "give --words" in said.err
+    said = wardround("site", "peers", "remove", "west", "--site", north)
+    assert "Known: none." in said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("withdraw", "abc", "--site"), ("reject", "abc", "--site"), ("model", "abc", "--site")],
+)
+def test_a_folder_that_is_no_site_is_said_to_be_none(
+    wardround, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    said = wardround("site", *words, tmp_path)
+    assert said.code == 2
+    assert "is not a site folder" in said.err
+
+
+def test_an_empty_list_says_that_it_is_empty(wardround, tmp_path: Path) -> None:
+    server = tmp_path / "server"
+    made = wardround("server", "init", server, "--name", "Trial", "--public-name", "localhost")
+    assert made.code == 0, made.err
+    assert "No site's key" in wardround("server", "peers", "list", "--server", server).out
