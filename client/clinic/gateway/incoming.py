@@ -8,15 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wardround.client.clinic.pacs.archive import (
-    PacsAwayError,
-    PacsError,
-    checked_uid,
-    require_room,
-    value_of,
-    write_object,
-)
+from wardround.client.clinic.pacs.archive import PacsAwayError, PacsError, checked_uid, value_of
 from wardround.client.clinic.pacs.receiver import SUCCESS
+from wardround.client.clinic.pacs.series_folder import require_room, write_object
 from wardround.client.clinic.pacs.settings import LimitsTable
 from wardround.common.files.atomic import flush, flush_folder, make_private_folder
 

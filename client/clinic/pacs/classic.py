@@ -15,7 +15,6 @@ from wardround.client.clinic.pacs.archive import (
     FoundStudy,
     PacsAwayError,
     PacsError,
-    SeriesFolder,
     StoredObject,
     StudyQuery,
     listed_objects,
@@ -39,6 +38,7 @@ from wardround.client.clinic.pacs.receiver import (
     receiving,
     with_file_meta,
 )
+from wardround.client.clinic.pacs.series_folder import SeriesFolder
 from wardround.client.clinic.pacs.settings import ClassicTable, LimitsTable, ReceiverTable
 from wardround.common.errors import WardroundError
 from wardround.common.runtime.fields import plain

@@ -17,7 +17,6 @@ from wardround.client.clinic.pacs.archive import (
     FoundStudy,
     PacsAwayError,
     PacsError,
-    SeriesFolder,
     StoredObject,
     StudyQuery,
     listed_objects,
@@ -26,6 +25,7 @@ from wardround.client.clinic.pacs.archive import (
     series_of,
     study_of,
 )
+from wardround.client.clinic.pacs.series_folder import SeriesFolder
 from wardround.client.clinic.pacs.settings import LimitsTable, WebTable, read_secret
 from wardround.common.errors import InputError, WardroundError, causes, install_command
 

@@ -11,7 +11,7 @@ from wardround.client.data.augmentation.rare_changes import (
     apply_rare,
     draw_rare,
 )
-from wardround.common.study.rules.general import MIRRORING
+from wardround.common.study.rules.sections.training import MIRRORING
 
 
 def seeded(seed: int = 0) -> torch.Generator:

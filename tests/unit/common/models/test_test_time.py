@@ -11,7 +11,7 @@ from wardround.common.models.networks.registry import build_network
 from wardround.common.models.networks.test_time import mix_statistics
 from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import NETWORKS
-from wardround.common.study.rules.general import _BATCH_BY_DEFAULT
+from wardround.common.study.rules.sections.network import _BATCH_BY_DEFAULT
 from wardround.common.study.study import Study
 
 

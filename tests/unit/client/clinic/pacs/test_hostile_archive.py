@@ -14,14 +14,8 @@ import pytest
 from tests.support.clinic.dicom_series import make_series
 
 from wardround.client.clinic.pacs import dicomweb
-from wardround.client.clinic.pacs.archive import (
-    PacsAwayError,
-    PacsError,
-    SeriesFolder,
-    StudyQuery,
-    open_archive,
-    require_room,
-)
+from wardround.client.clinic.pacs.archive import PacsAwayError, PacsError, StudyQuery, open_archive
+from wardround.client.clinic.pacs.series_folder import SeriesFolder, require_room
 from wardround.client.clinic.pacs.settings import LimitsTable
 
 pytest.importorskip("dicomweb_client")
