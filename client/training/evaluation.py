@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from wardround.client.data.augmentation.mirrors import mirrored_axes
 from wardround.client.data.batch import Batch, to_device
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import (
@@ -28,6 +27,7 @@ from wardround.client.training.losses.partial_labels import PartialLabels
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.metrics.sums import MetricSums, empty_sums, has_surfaces
+from wardround.common.study.plans.mirrors import mirrored_axes
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
