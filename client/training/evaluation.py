@@ -27,7 +27,7 @@ from wardround.client.training.losses.partial_labels import PartialLabels
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.metrics.sums import MetricSums, empty_sums, has_surfaces
-from wardround.common.study.plans.mirrors import mirrored_axes
+from wardround.common.models.networks.mirrors import mirrored_axes
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

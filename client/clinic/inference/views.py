@@ -12,7 +12,7 @@ from wardround.client.data.augmentation.presets import PRESETS
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.fused_boxes import mirrored_back
 from wardround.common.errors import InputError
-from wardround.common.study.plans.mirrors import mirrored_axes
+from wardround.common.models.networks.mirrors import mirrored_axes
 from wardround.common.study.study import Study
 
 _DRAWN_VIEWS = 7  # beside the image itself
