@@ -20,8 +20,12 @@ def name_once(network: nn.Module) -> None:
     """
     first = second_names(network)
     if first:
-        network.register_state_dict_post_hook(_LeaveOut(tuple(first)))
-        network.register_load_state_dict_pre_hook(_FillIn(first))
+        network.register_state_dict_post_hook(  # type: ignore[no-untyped-call] # torch has no types here
+            _LeaveOut(tuple(first))
+        )
+        network.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call] # nor here
+            _FillIn(first)
+        )
 
 
 def second_names(network: nn.Module) -> dict[str, str]:
