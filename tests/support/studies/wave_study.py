@@ -44,3 +44,26 @@ def write_wave_study(folder: Path, waves: int = WAVES, **changes: object) -> Stu
     )
     (folder / "study.toml").write_text(study.to_toml(), encoding="utf-8")
     return study
+
+
+def write_class_study(folder: Path) -> Study:
+    """Write a study of two classes, whose manifest has a third one in its second wave."""
+    drawn, manifest = random.Random(0), folder / "manifest.csv"
+    centres = {"no": (0, 0), "yes": (4, 0), "maybe": (0, 4)}
+    with manifest.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["patient", "label", "split", "site", "wave", "a", "b"])
+        for number in range(192):
+            wave, turn = 1 + number // 96, number % 96
+            names = ("no", "yes") if wave == 1 else tuple(centres)
+            label = names[turn % len(names)]
+            split = ("train", "train", "validation", "test")[turn // 6 % 4]
+            values = [drawn.gauss(centre, 1) for centre in centres[label]]
+            site = SITES[turn // 24 % 2]
+            writer.writerow([f"p{number}", label, split, site, wave, *values])
+    study = with_changes(
+        table_study("a class later", manifest, steps=20, rounds=3),
+        {"simulation.compare": False, "continual.wave": 1, "evaluation.keep": "last"},
+    )
+    (folder / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+    return study

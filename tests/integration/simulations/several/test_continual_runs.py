@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.studies.tiny_study import Said
-from tests.support.studies.wave_study import PATIENTS, write_wave_study
+from tests.support.studies.wave_study import PATIENTS, write_class_study, write_wave_study
 
 from wardround.common.study.loading import load_study
 from wardround.simulations.evidence.waves import sequel_of
@@ -103,6 +103,29 @@ def test_a_model_goes_into_use_where_no_site_falls_and_back_in_one_command(
     assert refused.code != 0
     assert "falls beyond the margin at" in refused.err
     assert len(json.loads(done(wardround("runs", "promoted", *shelf, "--json")))) == 3
+
+
+@pytest.mark.long
+def test_a_class_that_comes_later_is_learnt_and_the_earlier_ones_are_not_forgotten(
+    wardround: Command, tmp_path: Path
+) -> None:
+    """The rows of the new class lie in the same manifest all the time."""
+    write_class_study(tmp_path)
+    done(wardround("simulate", "study.toml", "--out", "one", *ALONE))
+    words = ("--out", "two.toml", "--add-class", "maybe")
+    done(wardround("study", "continue", "one", *words))
+    done(wardround("simulate", "two.toml", "--out", "two", *ALONE))
+    found = sequel_of(read_waves(Path("two")))
+    assert found is not None
+    assert set(found.after) == {(1, 1), (1, 2), (2, 1), (2, 2)}
+    assert found.after[2, 2] > 0.9
+    assert found.plasticity == found.after[2, 2] - found.after[1, 2] > 0.2
+    assert found.forgetting < 0.1
+    for names, said in ((("yes",), "yes"), (("maybe", "maybe"), "maybe")):
+        words = [word for name in names for word in ("--add-class", name)]
+        refused = wardround("study", "continue", "one", "--out", "three.toml", *words)
+        assert refused.code == 2
+        assert said in refused.err
 
 
 def test_a_run_without_a_model_and_other_things_are_no_parent(

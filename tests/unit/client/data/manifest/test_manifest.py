@@ -7,7 +7,7 @@ from wardround.client.data.manifest.examination import Location
 from wardround.client.data.manifest.manifest import open_manifest, read_manifest
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError
-from wardround.common.study.loading import parse_study
+from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
 
 CLASSES = ["normal", "pneumonia"]
@@ -265,3 +265,17 @@ def test_a_covariate_that_is_no_number_is_refused(tmp_path: Path, cell: str) -> 
     text = f'patient,image,label,age\np1,a.png,0,"{cell}"\n'
     with pytest.raises(DataError, match="the column age is not a number in row 2"):
         read_manifest(site_of(tmp_path, text), study_of(covariates=[{"name": "age"}]))
+
+
+def test_what_is_wrong_with_a_row_of_a_later_wave_is_not_an_earlier_study_s(tmp_path: Path) -> None:
+    """A class that came later, a file that is not there yet: the earlier study is repeated."""
+    rows = "p1,a.png,normal,1\np2,b.png,pneumonia,\np3,gone.png,covid,2\np4,c.png,normal,two\n"
+    site = site_of(tmp_path, f"patient,image,label,wave\n{rows}")
+    first, second = (with_changes(study_of(), {"continual.wave": wave}) for wave in (1, 2))
+    with pytest.raises(DataError, match="the column wave names no wave of data in row 5") as said:
+        read_manifest(site, first)
+    assert "row 4" not in str(said.value)
+    with pytest.raises(DataError, match=r"names no class of the study in row 4.*in row 5"):
+        read_manifest(site, second)
+    site = site_of(tmp_path, f"patient,image,label,wave\n{rows.replace('two', '2')}")
+    assert [one.patient for one in read_manifest(site, first)] == ["p1", "p2"]
