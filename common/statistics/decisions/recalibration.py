@@ -188,7 +188,7 @@ def pooled(sites: Sequence[NewtonSums]) -> NewtonSums:
 
 
 def logits_of_scores(scores: Floats, multi_label: bool = False) -> Floats:
-    """Return logits that give scores ``(N, K)``: their logarithms, for multi-label their log-odds."""
+    """Return logits of scores ``(N, K)``: their logarithms, for multi-label their log-odds."""
     return log_odds(scores) if multi_label else np.log(np.maximum(scores, _SMALLEST_SCORE))
 
 
