@@ -39,7 +39,7 @@ class Said:
 
     @classmethod
     def of(cls, outputs: Tensor, dimensions: int) -> "Said":
-        """Return the parts of outputs, of images with 2 or 3 axes."""
+        """Return the parts of outputs ``(..., A, K + 4 dims)``, of images with 2 or 3 axes."""
         sides = 2 * dimensions
         sizes = [outputs.shape[-1] - 2 * sides, sides, sides]
         return cls(*torch.split(outputs, sizes, dim=-1))

@@ -75,11 +75,11 @@ class Pretraining:
         return forward(*batch.inputs)
 
     def decide(self, outputs: Tensor, study: Study) -> Tensor:
-        """Return what was predicted."""
+        """Return what was predicted, in its shape."""
         return outputs
 
     def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
-        """Return the share that is not restored of each examination, and what it lacks of 1."""
+        """Return ``(B, 2)``: the share that is not restored, and what it lacks of 1."""
         return encode_errors(unrestored(outputs, targets).double().cpu().numpy())
 
     def counter(self, study: Study, surfaces: bool) -> "PretrainingCounter | ViewCounter":

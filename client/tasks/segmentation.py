@@ -59,7 +59,7 @@ class Segmentation:
     def predict_in_parts(
         self, forward: Forward, batch: "Batch", study: Study
     ) -> Iterator[tuple[Box, Tensor]] | None:
-        """Return the logits of windows, part by part; None where an image is seen whole."""
+        """Return parts of logits ``(B, K, *spatial)``, and where they lie; None without windows."""
         windows = _windows(study)
         if batch.images is None or windows is None:
             return None

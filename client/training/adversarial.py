@@ -38,7 +38,7 @@ class Ball:
     high: Tensor
 
     def nearest(self, images: Tensor) -> Tensor:
-        """Return the images of the ball that are nearest to given ones."""
+        """Return the images of the ball nearest to given ones, ``(B, C, *spatial)``."""
         near = images.clamp(self.centre - self.radius, self.centre + self.radius)
         return near.clamp(self.low, self.high)
 

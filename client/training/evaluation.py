@@ -86,7 +86,10 @@ def predict(network: nn.Module, batch: Batch, study: Study) -> Tensor:
 
 
 def outputs_of(network: nn.Module, batch: Batch, study: Study) -> Tensor:
-    """Return what the loss takes, as :func:`predict`; :func:`answer_of` makes the answer of it."""
+    """Return what the loss takes, as :func:`predict`; :func:`answer_of` makes the answer of it.
+
+    Of a detection ``(B, A, K + 4 dims)``, a row an anchor; of any other task what is predicted.
+    """
     task = task_of(study)
     if not isinstance(task, AnswersFromOutputs):
         return predict(network, batch, study)
@@ -231,7 +234,7 @@ def _registered_counts(study: Study) -> "RegisteredCounts | None":
 
 
 def scored(outputs: Tensor, loss: Loss) -> Tensor:
-    """Return outputs by which only the classes count that the site has annotated."""
+    """Return outputs ``(B, K, ...)`` by which only the classes count that a site has annotated."""
     partial = _partial_of(loss)
     return outputs if partial is None else partial.scored(outputs)
 

@@ -132,7 +132,14 @@ def censored_errors(
 
 
 def censored_cases(times: Sums, events: NDArray[np.bool_], alive: Sums, at: Sums) -> CensoredCases:
-    """Return what :func:`censored_errors` adds up, of each examination."""
+    """Return what :func:`censored_errors` adds up, of each examination.
+
+    Args:
+        times: ``(N,)`` of follow-up.
+        events: ``(N,)`` whether it ended in the event.
+        alive: ``(N, T)`` probabilities to be without the event at each time.
+        at: ``(T,)`` those times, ascending.
+    """
     weights = censoring_weights(times, events, at)
     squared = np.where(weights.ended, alive, 1 - alive) ** 2
     told = np.full(len(times), _behind(weights.known.astype(np.float64), at))

@@ -275,7 +275,7 @@ def count_survival(
 def at_horizon(
     times: Sums, events: NDArray[np.bool_], horizon: float
 ) -> tuple[Sums, NDArray[np.bool_]]:
-    """Return times and events as they are known at the horizon, at which follow-up ends."""
+    """Return times and events, ``(N,)`` each, as known at the horizon, where follow-up ends."""
     return np.minimum(times, horizon), events & (times <= horizon)
 
 

@@ -147,7 +147,7 @@ def scatters(sums: PlacementSums) -> Flags:
 
 
 def auroc_freedom(sums: PlacementSums, weights: Floats) -> float:
-    """Return Satterthwaite's degrees of freedom of a weighted sum of AUROCs."""
+    """Return Satterthwaite's degrees of freedom of a sum of AUROCs with ``(K,)`` weights."""
     ahead, behind = _parts(sums)
     products = sums.products.reshape(4 * len(sums.totals), -1)
     shares = np.array([part @ products @ part for part in (*ahead, *behind)])
@@ -200,7 +200,7 @@ def auroc_difference(sums: PlacementSums, weights: Floats, level: float = LEVEL)
 
 
 def paired_weights(sums: PlacementSums) -> Floats:
-    """Return the weights of a mean difference: the first half of the readings minus the second.
+    """Return ``(K,)`` weights of a mean difference: the first half of readings minus the second.
 
     Both halves are the same classes in the same order. A class whose area is not defined has 0.
     """

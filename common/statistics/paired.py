@@ -170,7 +170,7 @@ def swap_p_value(observed: float, differences: Floats, all_tried: bool) -> float
 
 
 def swap_margin(differences: Floats, all_tried: bool, level: float = LEVEL) -> float:
-    """Return the largest difference that chance makes in ``level`` of the cases."""
+    """Return the largest of ``(S,)`` swapped differences that chance makes in ``level`` of them."""
     ordered = np.sort(np.abs(differences))[::-1]
     place = math.floor((1 - level) * (len(ordered) + (0 if all_tried else 1)) + _ROUNDING)
     return float(ordered[max(0, min(place, len(ordered)) - (0 if all_tried else 1))])

@@ -55,7 +55,7 @@ class Answers:
         )
 
     def with_scores(self, scores: Floats) -> "Answers":
-        """Return the same examinations with other scores."""
+        """Return the same examinations with other scores, ``(N, K)``."""
         return Answers(scores, self.labels, self.patients, self.multi_label)
 
 

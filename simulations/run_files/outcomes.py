@@ -73,7 +73,7 @@ class Outcomes:
     errors: CensoredCases
 
     def chosen(self, some: NDArray[np.bool_]) -> "Outcomes":
-        """Return some of the examinations."""
+        """Return some of the N examinations, by flags ``(N,)``."""
         return Outcomes(
             self.kind,
             self.cases[some],

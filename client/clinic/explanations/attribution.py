@@ -102,7 +102,7 @@ class LogOdds(nn.Module):
 
 
 def image_and_covariates(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
-    """Return the image and the clinical values of one examination.
+    """Return the image ``(1, C, *spatial)`` and the clinical values ``(1, F)`` of an examination.
 
     Raises:
         ExplanationError: There is no image.

@@ -85,6 +85,9 @@ def target_layer(network: nn.Module, image: Tensor) -> tuple[str, tuple[int, ...
 
     A layer that works several times is none: its gradient could not be told from the others'.
 
+    Args:
+        image: ``(1, C, *spatial)``.
+
     Raises:
         ExplanationError: There is none, or what follows is a transformer, whose tokens exchange
             what they know of each other's places.

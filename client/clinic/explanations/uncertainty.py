@@ -23,13 +23,13 @@ Uncertainty: TypeAlias = Callable[[Sequence[nn.Module], Batch, Study], Tensor]
 
 
 def one_pass(networks: Sequence[nn.Module], batch: Batch, study: Study) -> Tensor:
-    """Return the network's own probabilities."""
+    """Return the network's own probabilities ``(K, *spatial)``."""
     with evaluating(networks[0]):
         return _probabilities(networks[0], batch, study)
 
 
 def flipped(networks: Sequence[nn.Module], batch: Batch, study: Study) -> Tensor:
-    """Return the mean over the image as it is and flipped along each of its axes."""
+    """Return the mean ``(K, *spatial)`` over the image as it is and flipped along each axis."""
     if batch.images is None:
         msg = "test-time-augmentation needs an image: use entropy."
         raise ExplanationError(msg)

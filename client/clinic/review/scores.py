@@ -57,13 +57,21 @@ def disjointness(masks: list[NDArray[Any]]) -> float:
 
     Dice is taken over the foreground, class by class, and averaged over the classes that any of
     the two holds. Two empty masks agree.
+
+    Args:
+        masks: At least two, ``(*spatial)`` class indices each.
     """
     pairs = [(a, b) for at, a in enumerate(masks) for b in masks[at + 1 :]]
     return float(np.mean([1.0 - mean_dice(a, b) for a, b in pairs]))
 
 
 def mean_dice(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Return the mean Dice coefficient over the foreground classes that one of two masks holds."""
+    """Return the mean Dice coefficient over the foreground classes that one of two masks holds.
+
+    Args:
+        one: ``(*spatial)`` class indices; 0 is no class.
+        other: Of the same shape.
+    """
     classes = [label for label in np.union1d(one, other).tolist() if label > 0]
     if not classes:
         return 1.0
@@ -104,7 +112,7 @@ def check_probabilities(members: Floats, multi_label: bool = False) -> None:
 
 
 def check_scores(scores: Floats) -> None:
-    """Refuse scores that rank nothing.
+    """Refuse scores ``(N,)`` that rank nothing.
 
     Raises:
         InputError: One is no number, or all are equal.

@@ -25,7 +25,7 @@ def by_lot(ids: Sequence[str], key: bytes, word: str) -> list[int]:
 
 
 def by_score(scores: Floats, ids: Sequence[str], key: bytes) -> list[int]:
-    """Return places, the largest score first; equal scores by a hash of the id."""
+    """Return places of ``(N,)`` scores, the largest first; equal ones by a hash of the id."""
     return sorted(range(len(ids)), key=lambda at: (-scores[at], _draw(key, "tie", ids[at])))
 
 

@@ -103,7 +103,7 @@ class PreparedSplit:
         return self.stored[index] if self.stored else self.cases[index].stored
 
     def boxes_of(self, index: int) -> Tensor | None:
-        """Return the boxes of one examination, without reading its image."""
+        """Return the boxes ``(M, 1 + 2 dims)`` of an examination, without reading its image."""
         return self.boxes[index] if self.boxes else self.cases[index].boxes
 
 

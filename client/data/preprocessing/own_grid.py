@@ -272,7 +272,7 @@ class _Crossing:
         return count == self.seen.stop - self.seen.start and not bool(self.weight.any())
 
     def across(self, logits: Tensor, axis: int) -> Tensor:
-        """Return logits with this axis in the image's places."""
+        """Return logits ``(1, K, *spatial)`` with this spatial axis in the image's places."""
         if self.is_plain:
             return logits
         return _mixed(logits, axis, (self.low, self.high, self.weight))

@@ -98,7 +98,7 @@ def by_patient(values: Floats, patients: Ints) -> Floats:
 
 
 def binned(values: Floats, bins: int) -> Ints:
-    """Return in which bin of [0, 1] each value lies; 1 in the last."""
+    """Return in which of equal bins of [0, 1] each of ``(N,)`` values lies; 1 in the last."""
     return np.minimum((np.clip(values, 0.0, 1.0) * bins).astype(np.int64), bins - 1)
 
 

@@ -216,7 +216,7 @@ def _is_multi_label(logits: Tensor, targets: Tensor) -> bool:
 
 
 def one_hot(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return 0/1 targets in the shape of the logits.
+    """Return 0/1 targets in the shape of the logits, ``(B, K, ...)``.
 
     ``F.one_hot`` looks at the values, which ``torch.func.vmap`` does not allow.
     """

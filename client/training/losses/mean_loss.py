@@ -39,7 +39,12 @@ class MeanLoss:
         return _KeptSums.of(told, logits, targets).loss(told)
 
     def told_apart(self, logits: Tensor, targets: Tensor) -> "tuple[MeanLoss, Tensor, Tensor]":
-        """Return the loss, logits and targets of the classes that the site tells apart."""
+        """Return the loss, logits and targets of the classes that the site tells apart.
+
+        Args:
+            logits: ``(B, K, ...)``.
+            targets: ``(B, ...)`` class indices.
+        """
         if self.partial is None:
             return self, logits, targets
         loss = MeanLoss(

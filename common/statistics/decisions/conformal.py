@@ -61,6 +61,10 @@ def set_threshold_of_histogram(of_truth: Floats, target: float) -> float:
 
     The histogram adds up over sites. That of the scores of true classes is the sum over classes of
     the histogram of a class's score where it is true.
+
+    Args:
+        of_truth: ``(bins,)`` counts.
+        target: Share of cases whose set shall hold the truth, between 0 and 1.
     """
     _check_target(target)
     rank = _rank(int(of_truth.sum()), target)

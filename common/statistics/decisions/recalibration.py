@@ -188,12 +188,12 @@ def pooled(sites: Sequence[NewtonSums]) -> NewtonSums:
 
 
 def logits_of_scores(scores: Floats, multi_label: bool = False) -> Floats:
-    """Return logits that give these scores: their logarithms, for multi-label their log-odds."""
+    """Return logits of scores ``(N, K)``: their logarithms, for multi-label their log-odds."""
     return log_odds(scores) if multi_label else np.log(np.maximum(scores, _SMALLEST_SCORE))
 
 
 def log_odds(scores: Floats) -> Floats:
-    """Return the log-odds of scores, which are kept a hair from 0 and 1."""
+    """Return the log-odds of scores of any shape, which are kept a hair from 0 and 1."""
     inside = np.clip(scores, _HAIR, 1 - _HAIR)
     return np.asarray(np.log(inside) - np.log1p(-inside))
 

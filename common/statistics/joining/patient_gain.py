@@ -55,7 +55,13 @@ def mean_of(values: Floats, patients: Integers, counts: bool = False) -> Estimat
 
 
 def recall_of(right: Floats, held: Booleans, patients: Integers) -> Estimate:
-    """Return the share of right answers among the examinations of a class."""
+    """Return the share of right answers among the examinations of a class.
+
+    Args:
+        right: ``(N,)`` 1 where the model is right, else 0.
+        held: ``(N,)`` which examinations are of the class.
+        patients: ``(N,)`` whose they are.
+    """
     return mean_of(np.where(held, right, np.nan), patients, counts=True)
 
 

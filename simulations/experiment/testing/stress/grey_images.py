@@ -47,7 +47,7 @@ class GreyImages:
         return Ball(self.values, epsilon * self.radius, self.low, self.high)
 
     def seen(self, values: Tensor, study: Study) -> Tensor:
-        """Return what the network sees of images in their own grey values."""
+        """Return what the network sees of images ``(B, C, *spatial)`` in their own grey values."""
         channels = values.chunk(len(self.eight_bit), dim=1)
         return network_input(channels, self.eight_bit, study.data)
 
