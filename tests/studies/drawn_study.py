@@ -105,7 +105,9 @@ def started(study: Study, chance: "_Chance") -> Study:
         model["model.weights_sha256"] = sha256(content).hexdigest()
         store_weights(model["model.weights_sha256"], content)
     if study.model.adapter_rank is None and chance.mostly(True, False):
-        model["model.frozen"] = [f"{chance.choice(layers)}*"]
+        # A whole layer, or half of one; "*.bias" halves them all.
+        ending = chance.mostly("*", ".weight", ".bias")
+        model["model.frozen"] = [f"{chance.mostly(chance.choice(layers), '*')}{ending}"]
     changed = with_changes(study, model) if model else study
     load_pretrained(build_network(changed, study.federation.seed), changed)
     return changed

@@ -50,10 +50,21 @@ def exact_method(study: Study, network: nn.Module) -> str:
     if method == OPACUS:
         device = next(network.parameters()).device
         method = verified_mode(network, tuple(part.to(device) for part in _made_up(study)))
+    if method == "ghost" and has_half_frozen_layer(network):
+        method = "loop"  # ghost clipping takes a layer as a whole
     asked = study.privacy.gradients
     logger.info("gradients=%s asked=%s network=%s", method, asked, study.model.network)
     _chosen[study.digest] = method
     return method
+
+
+def has_half_frozen_layer(network: nn.Module) -> bool:
+    """Return whether a layer learns some of its numbers and keeps others: ``model.frozen``."""
+    for layer in network.modules():
+        learns = [weight.requires_grad for weight in layer.parameters(recurse=False)]
+        if any(learns) and not all(learns):
+            return True
+    return False
 
 
 def verified_mode(network: nn.Module, inputs: tuple[Tensor, ...]) -> str:

@@ -81,7 +81,7 @@ def _trainable_layers(network: nn.Module) -> dict[str, nn.Module]:
         if type(layer) not in RULES or shared or len(trainable) < len(own) or _has_buffers(layer):
             msg = (
                 f"layer {name or 'at the top'} of type {type(layer).__name__} has no rule for its "
-                "gradients by patient: use another method for this network."
+                "gradients by patient: set privacy.gradients = 'loop'."
             )
             raise RunError(msg)
         found[name] = layer
