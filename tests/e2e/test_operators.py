@@ -42,7 +42,7 @@ def _running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             [*_WARDROUND, "server", "start", str(folder)], stdout=log, stderr=log
         )
     try:
-        _until(lambda: _answers(folder))
+        _until(lambda: _is_open(folder))
         yield process
     finally:
         process.terminate()
@@ -65,10 +65,10 @@ def _state(folder: Path, run: str) -> str:
         return line.show(run).summary.state
 
 
-def _answers(folder: Path) -> bool:
+def _is_open(folder: Path) -> bool:
     try:
         with server_at(str(folder)) as line:
-            return bool(line.server())
+            return line.server().link_is_up
     except WardroundError:
         return False
 
