@@ -291,7 +291,8 @@ def _leaving(study: Study) -> Iterator[str]:
     frozen = study.model.frozen and plan.share == "adapters"
     shared = "all of the network that is not frozen" if frozen else SHARING[plan.share]
     masks = plan_masking(study)
-    under = "" if masks is None else ", under a mask that only the sum of all hospitals is without"
+    whose = "its group" if masks is not None and masks.groups > 1 else "all hospitals"
+    under = "" if masks is None else f", under a mask that only the sum of {whose} is without"
     yield f"{shared}, after {trained} its patients{under};"
     if plan.objective == "control-variates":
         yield f"its mean gradient over the round, one number a number of the network{under};"

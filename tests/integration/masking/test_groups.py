@@ -101,3 +101,18 @@ def test_a_policy_may_ask_for_larger_sums() -> None:
     assert all(
         said.allowed for said in judge(policy, larger, Facts()) if said.rule == "secure aggregation"
     )
+
+
+def test_a_run_in_words_of_sixteen_bits_learns_as_the_plain_one(tmp_path: Path) -> None:
+    equal = {"federation.aggregation": "mean", "federation.rounds": 2}
+    narrow: dict[str, object] = {
+        **MASKED,
+        "federation.masks.word_bits": 16,
+        "federation.masks.largest_change": 1.0,
+        "federation.masks.most_sites": 3,
+    }
+    hidden, records = run(tmp_path / "narrow", study_for("fedavg", **equal, **narrow))
+    plain, _ = run(tmp_path / "plain", study_for("fedavg", **equal))
+    assert [len(record.sites) for record in records] == [3, 3, 0]
+    largest = max(float((hidden[n].double() - plain[n].double()).abs().max()) for n in plain)
+    assert 0 < largest < 2 * 2 / (2**13 - 1)  # two rounds, each within a step

@@ -221,3 +221,40 @@ def test_narrow_words_are_half_the_bytes_of_a_model() -> None:
     ]
     counts = layout_for(study, model).configuration.length - 10_000
     assert sizes == [80_000 + 8 * counts, 40_000 + 16 * counts]
+
+
+NARROWEST = {
+    "federation.aggregation": "mean",
+    "federation.masks.word_bits": 16,
+    "federation.masks.largest_change": 0.5,
+    "federation.masks.most_sites": 10,
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(counts=st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=10))
+def test_counts_in_words_of_sixteen_bits_add_up(counts: list[int]) -> None:
+    layout = layout_for(study_for("fedavg", **MASKED, **NARROWEST))
+    facts = [Counted(1, abs(count), 3, count / 2**20, None) for count in counts]
+    words = [layout.encode(moved(0.25), START, one) for one in facts]
+    assert words[0].dtype == np.dtype("<u2")
+    found = layout.decode(np.sum(words, axis=0, dtype="<u2"), START)
+    assert found.counted.examinations == sum(map(abs, counts))
+    assert found.counted.loss == sum(counts) / 2**20
+    assert torch.allclose(found.model["weight"], START["weight"] + 0.25, atol=2e-4)
+
+
+def test_words_of_sixteen_bits_are_right_on_average_where_the_nearest_would_lose_the_change() -> (
+    None
+):
+    model: Parameters = {"weight": torch.zeros(20_000)}
+    layout = layout_for(study_for("fedavg", **MASKED, **NARROWEST), model)
+    small = layout.plan.grid.step / 5
+    trained: Parameters = {"weight": torch.full((20_000,), small)}
+    draw = np.random.default_rng(0)
+    nearest = layout.encode(trained, model, counted(1))
+    rounded = layout.encode(trained, model, counted(1), draw=draw)
+    assert float(layout.decode(nearest, model).model["weight"].mean()) == 0.0
+    mean = float(layout.decode(rounded, model).model["weight"].mean())
+    assert mean == pytest.approx(small, rel=0.05)
+    assert rounded.itemsize == 2
