@@ -305,16 +305,26 @@ OUTPUTS: dict[str, Output] = {
         },
         made_in="client/cli/clinic/monitor.py:add_labels",
     ),
+    "site monitor acknowledge": Output(
+        keys={
+            "closed": "How many alarms.",
+            "reference": "keep, extend or renew.",
+            "reference_cases": "Images that periods are held against now.",
+            "lacking": "Images that a renewed reference lacks: until then periods are learnt.",
+        },
+        made_in="client/cli/clinic/monitor.py:acknowledge",
+    ),
     "site monitor status": Output(
         keys={
             "model": "Its name.",
             "digest": "Of the model folder.",
             "every": "day, week or month.",
-            "reference_cases": "Images in the reference.",
+            "reference_cases": "Images that periods are held against now.",
+            "lacking": "Images that a renewed reference lacks; 0 if none.",
             "alarms": "Those that nobody has closed: period and words.",
             "waiting": "Images of each period that was not looked at yet.",
             "entries": "A line each: kind (period, labels, closed), verdict (alarm, notice, "
-            "quiet, too few), alarms and notices in words, and findings: family, name, scanner, "
+            "quiet, too few, learning), alarms and notices in words, and findings: family, name, scanner, "
             "p (after Holm), before, after, scale, since.",
         },
         made_in="client/cli/clinic/monitor.py:status",

@@ -103,7 +103,7 @@ def _sayable(told: Told, policy: Policy, private: bool) -> str:
 
 
 def draw_word(period: str, is_alarm: bool, policy: Policy, told: Sequence[Told]) -> Told | None:
-    """Return a new word of a period, at random where it is noised; None where the cap is reached."""
+    """Return a new word of a period, noised or not; None where the cap is reached."""
     if policy.monitoring == "exact":
         return Told(period, "alarm" if is_alarm else "quiet")
     epsilon = policy.monitoring_epsilon

@@ -12,13 +12,13 @@ from flwr.app import ConfigRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.hospitals.hospital import STUDY, ask, log_of, write_policy, write_site
-from tests.support.hospitals.two_consortia import private_study
 
 from wardround.client.app import close_sessions
 from wardround.client.egress.guard import Exactly, MessageSchema, check_message
 from wardround.client.policy.monitoring_word import (
     FOLDER,
     TOLD,
+    draw_word,
     note_look,
     told_words,
     word_of_period,
@@ -78,20 +78,19 @@ def test_every_study_is_told_the_one_word_of_the_period_and_the_log_has_it_once(
     folder = write_site(tmp_path / "north", monitoring='"noised"', approved=f"[{digests}]")
     found_in(folder / "state", "2026-W40", is_alarm=True)
     words = {said_to(folder, study) for study in studies for _ in range(2)}
-    assert len(words) == 1 and words <= {"noised alarm", "noised quiet"}
+    assert len(words) == 1
+    assert words <= {"noised alarm", "noised quiet"}
     assert [told.period for told in told_words(folder / "state")] == ["2026-W40"]
     kinds = [entry.event.kind for entry in log_of(folder)]
     assert kinds.count("monitoring") == 1
 
 
 def test_a_study_that_protects_its_patients_is_told_no_exact_word(tmp_path: Path) -> None:
-    private = private_study("north")
     found_in(tmp_path, "2026-W40", is_alarm=True)
     assert word_of_period(tmp_path, EXACT, private=True) == ("", False)
     assert told_words(tmp_path) == []
     assert word_of_period(tmp_path, EXACT, private=False) == ("alarm", True)
     assert word_of_period(tmp_path, EXACT, private=True) == ("", False)
-    assert private.digest != STUDY.digest
 
 
 def test_an_exact_word_is_not_noised_afterwards_and_a_noised_one_never_told_exactly(
@@ -106,8 +105,8 @@ def test_an_exact_word_is_not_noised_afterwards_and_a_noised_one_never_told_exac
     assert word_of_period(tmp_path, EXACT, private=False) == (word, False)
 
 
-@given(st.lists(st.tuples(st.integers(1, 52), st.booleans()), max_size=30))
-@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 52), st.booleans()), max_size=10))
+@settings(max_examples=6, deadline=None)
 def test_no_order_of_periods_spends_more_than_the_cap_or_says_two_words_of_one(
     tmp_path_factory: pytest.TempPathFactory, looks: list[tuple[int, bool]]
 ) -> None:
@@ -125,13 +124,9 @@ def test_no_order_of_periods_spends_more_than_the_cap_or_says_two_words_of_one(
     assert [one.period for one in told] == sorted({one.period for one in told})
 
 
-def test_the_noised_word_is_true_as_often_as_its_epsilon_says(tmp_path: Path) -> None:
-    open_purse = Policy(monitoring="noised", monitoring_epsilon=1.0, largest_monitoring_epsilon=1e4)
-    words = []
-    for number in range(400):
-        found_in(tmp_path, f"2026-{number:03d}", is_alarm=True)
-        words.append(word_of_period(tmp_path, open_purse, private=True)[0])
-    share = words.count("noised alarm") / len(words)
+def test_the_noised_word_is_true_as_often_as_its_epsilon_says() -> None:
+    drawn = [draw_word("2026-W40", True, NOISED, ()) for _ in range(400)]
+    share = sum(one is not None and one.word == "noised alarm" for one in drawn) / len(drawn)
     assert 0.63 < share < 0.83  # .731, of 400 draws four standard deviations either way
 
 
@@ -170,7 +165,7 @@ def test_no_other_word_passes_the_guard_or_the_server(word: str) -> None:
         "monitoring": Exactly("alarm"),
     }
     with pytest.raises(GuardError):
-        check_message(content, MessageSchema({"header": header}))
+        check_message(content, MessageSchema({"header": header}), 100_000)
     with pytest.raises(RunError):
         unpack_site_info(content)
 
