@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.printable import word
+
 if TYPE_CHECKING:
     from wardround.server.scheduling.repeat import Proposed
 
@@ -64,7 +66,7 @@ def withdraw(  # noqa: PLR0913 # one argument an option of the command line
         return
     write_lines(
         f"Run {row.run} repeats it: its sites approve study {row.digest}\n"
-        f"Watch it: wardround runs watch {row.run} --server {server}\n"
+        f"Watch it: wardround runs watch {row.run} --server {word(server)}\n"
     )
 
 
@@ -103,8 +105,8 @@ def withdrawals(server: ServerFolderOption = Path(), as_json: AsJson = False) ->
         run = runs.get(one.asked.study, "")
         write_lines(
             f"{what}, asked {when:%Y-%m-%d %H:%M} UTC\n"
-            f"  wardround runs withdraw {run} --site {one.asked.site}"
-            f"{' --patients' * patients} --server {server}\n"
+            f"  wardround runs withdraw {run} --site {word(one.asked.site)}"
+            f"{' --patients' * patients} --server {word(server)}\n"
         )
     if not found:
         sys.stdout.write("Nobody asks to leave.\n")
