@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from wardround.common.runtime.printable import word
+
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 BackupFile = Annotated[Path, typer.Argument(help="The backup's file.", show_default=False)]
 
@@ -58,7 +60,7 @@ def restore(file: BackupFile, site: SiteFolder) -> None:
         )
     if has_keys:
         lines.append(
-            f"See that no daemon serves the old folder, then: wardround site doctor {site}"
+            f"See that no daemon serves the old folder, then: wardround site doctor {word(site)}"
         )
     else:
         lines.append(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.common.runtime.command_options import AsJson
+from wardround.common.runtime.printable import word
 
 if TYPE_CHECKING:
     from wardround.client.daemon.status import DaemonStatus
@@ -109,7 +110,7 @@ def status(
         lines += [f"{one.name}: {one.fact}: {one.remedy}" for one in faults]
         if waiting:
             said_of = f"{len(waiting)} studies wait for a decision"
-            lines.append(f"{said_of}: wardround site pending {site}")
+            lines.append(f"{said_of}: wardround site pending {word(site)}")
         write_lines("\n".join(lines) + "\n")
     if not told.connected_since:
         raise typer.Exit(RunError.exit_code)

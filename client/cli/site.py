@@ -25,6 +25,7 @@ from wardround.client.cli.page import page
 from wardround.client.cli.peers import peers_app
 from wardround.client.cli.withdrawal import add_withdrawal_commands
 from wardround.common.runtime.command_options import AsJson
+from wardround.common.runtime.printable import word
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport
@@ -122,7 +123,7 @@ def new(site: SiteFolder) -> None:
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}. Give a site folder that is there."
         raise InputError(msg) from None
-    sys.stdout.write(f"Wrote {path}. Edit it, then: wardround site policy check {site}\n")
+    sys.stdout.write(f"Wrote {path}. Edit it, then: wardround site policy check {word(site)}\n")
 
 
 @policy_app.command()

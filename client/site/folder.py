@@ -16,7 +16,7 @@ from wardround.common.errors import DataError
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.monitoring.addresses import MetricsAddress
 from wardround.common.runtime.fields import OfForm
-from wardround.common.study.sections.fields import Name
+from wardround.common.study.sections.fields import Name, SiteName
 from wardround.common.study.sections.simulation import Shift
 
 KEY_FOLDER = "keys"
@@ -107,7 +107,7 @@ class SiteFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: Name
+    name: SiteName
     manifest: str = "manifest.csv"
     data_root: str | None = None
     ledger: Annotated[str, Field(min_length=1)] = "ledger"

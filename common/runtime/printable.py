@@ -8,6 +8,7 @@ goes through :func:`printable`.
 """
 
 import logging
+import shlex
 import sys
 import textwrap
 import unicodedata
@@ -130,3 +131,8 @@ def _shown(sign: str) -> str:
 
 def _is_wide(text: str) -> bool:
     return any(unicodedata.east_asian_width(sign) in "WF" for sign in text)
+
+
+def word(value: object) -> str:
+    """Return a name or a path as a shell takes it for one word, for a command that is shown."""
+    return shlex.quote(str(value))

@@ -21,13 +21,14 @@ from cryptography.x509.oid import NameOID
 from pydantic import TypeAdapter, ValidationError
 
 from wardround.common.errors import InputError
-from wardround.common.study.sections.fields import Name
+from wardround.common.runtime.printable import printable
+from wardround.common.study.sections.fields import SiteName
 
 _WORD, _VERSION = "wardround-", b"\x01"
 _HASH, _SCALAR, _CHECK = 32, 32, 8  # bytes
 _LONGEST = 4096  # characters
 _CURVE = ec.SECP256R1
-_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_NAME: TypeAdapter[str] = TypeAdapter(SiteName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,9 @@ def check_site_name(name: str) -> None:
     """
     try:
         _NAME.validate_python(name)
-    except ValidationError:
-        msg = (
-            f"{name!r} cannot be the name of a site: use up to 64 letters, digits, spaces, dots, "
-            "dashes and underscores, and begin with a letter or a digit."
-        )
+    except ValidationError as error:
+        wanted = error.errors()[0]["msg"]
+        msg = f"{printable(name, 80)!r} cannot be the name of a site: {wanted}."
         raise InputError(msg) from None
 
 

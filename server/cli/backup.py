@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from wardround.common.runtime.printable import word
+
 ServerFolder = Annotated[Path, typer.Argument(help="A server folder.", show_default=False)]
 BackupFile = Annotated[Path, typer.Argument(help="The backup's file.", show_default=False)]
 
@@ -46,5 +48,6 @@ def restore(file: BackupFile, server: ServerFolder) -> None:
         f"Made {server} as it was on {when}: {found.files} files, wardround {found.version}.\n"
         f"A site revoked after that is a member again: wardround server revoke SITE. One that "
         "joined or renewed its certificate after that needs a new invitation.\n"
-        f"See that no other server of this consortium runs, then: wardround server start {server}\n"
+        "See that no other server of this consortium runs, then: "
+        f"wardround server start {word(server)}\n"
     )

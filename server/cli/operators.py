@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.common.runtime.command_options import AsJson
-from wardround.common.runtime.printable import write_lines
+from wardround.common.runtime.printable import word, write_lines
 
 if TYPE_CHECKING:
     from wardround.server.operators.client import ServerLine
@@ -84,7 +84,7 @@ def submit(
     notes = "".join(f"Note: {note}\n" for note in refused_at_first(loaded))
     write_lines(
         f"{done.study} is run {done.run}; {turn}.\ndigest {done.digest}\n{notes}"
-        f"Watch it: wardround runs watch {done.run} --server {server}\n"
+        f"Watch it: wardround runs watch {done.run} --server {word(server)}\n"
     )
 
 

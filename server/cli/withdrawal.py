@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from wardround.common.runtime.command_options import AsJson
+from wardround.common.runtime.printable import word
 from wardround.server.cli.operators import HERE, Identity, Server
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def withdraw(  # noqa: PLR0913 # one argument an option of the command line
         return
     write_lines(
         f"Run {begun.run} repeats it: its sites approve study {begun.digest}\n"
-        f"Watch it: wardround runs watch {begun.run} --server {server}\n"
+        f"Watch it: wardround runs watch {begun.run} --server {word(server)}\n"
     )
 
 
@@ -94,8 +95,8 @@ def withdrawals(server: Server = HERE, identity: Identity = None, as_json: AsJso
         what = f"patients of {one.site}" if patients else one.site
         write_lines(
             f"{what}, asked {when:%Y-%m-%d %H:%M} UTC\n"
-            f"  wardround runs withdraw {one.run} --site {one.site}"
-            f"{' --patients' * patients} --server {server}\n"
+            f"  wardround runs withdraw {one.run} --site {word(one.site)}"
+            f"{' --patients' * patients} --server {word(server)}\n"
         )
     if not found:
         sys.stdout.write("Nobody asks to leave.\n")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.atomic import READABLE, replace_file
-from wardround.common.runtime.printable import write_lines
+from wardround.common.runtime.printable import word, write_lines
 from wardround.common.study.sections.combat import CombatSection
 from wardround.common.study.study import Study
 from wardround.simulations.cli.simulate import Options, resolve_study
@@ -96,8 +96,8 @@ def _handed_in(study: Study, options: PlanOptions) -> None:
     write_lines(
         f"Run {done.run} asks the sites for statistics, digest {done.digest}: each hospital has "
         "to approve it, and trains nothing for it.\n"
-        f"When it is over: wardround study plan {options.run.study} --server {server} "
-        f"--run {done.run} --out {options.out}\n"
+        f"When it is over: wardround study plan {word(options.run.study)} --server {word(server)} "
+        f"--run {done.run} --out {word(options.out)}\n"
     )
 
 
@@ -157,7 +157,7 @@ def _write(study: Study, plan: "StudyPlan", out: Path) -> None:
         f"{one.key} = {_shown(one.value)}   {one.reason}" for one in plan.values if one.reason
     ]
     lines.append(
-        f"Wrote {out}, digest {planned.digest}. Read it, then: wardround study check {out}"
+        f"Wrote {out}, digest {planned.digest}. Read it, then: wardround study check {word(out)}"
     )
     write_lines("\n".join(lines) + "\n")
 

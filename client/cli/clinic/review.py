@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.common.runtime.command_options import AsJson, Device
+from wardround.common.runtime.printable import word
 
 if TYPE_CHECKING:
     from wardround.client.clinic.review.taking import Desk, Taken
@@ -159,7 +160,7 @@ def open_queue(
     count = hand_out(_desk(site, queue), out, committee)
     write_lines(
         f"Wrote {count} images and masks to {out}. Change the masks and keep their names; then: "
-        f"wardround site review take {site} {out} --reader NAME\n"
+        f"wardround site review take {word(site)} {word(out)} --reader NAME\n"
     )
 
 

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from wardround.common.errors import StudyError
 
 _NAME = "feature_moments"  # of the last layer, where a study's objective asks for them
-_MOST_FEATURES = 2048  # of resnet50, the widest of the catalogue: 16 MB of second moments in a message
+_MOST_FEATURES = (
+    2048  # of resnet50, the widest of the catalogue: 16 MB of second moments in a message
+)
 
 
 class FeatureMoments(nn.Module):

@@ -20,10 +20,10 @@ def name_once(network: nn.Module) -> None:
     """
     first = second_names(network)
     if first:
-        network.register_state_dict_post_hook(  # type: ignore[no-untyped-call] # torch has no types here
+        network.register_state_dict_post_hook(  # type: ignore[no-untyped-call] # torch
             _LeaveOut(tuple(first))
         )
-        network.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call] # nor here
+        network.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call] # types none
             _FillIn(first)
         )
 

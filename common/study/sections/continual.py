@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from wardround.common.study.sections.fields import Hash, Name, NonNegative, Positive, Section
+from wardround.common.study.sections.fields import Hash, NonNegative, Positive, Section, SiteName
 
 Wave = Annotated[int, Field(ge=1, le=1_000)]
 
@@ -40,7 +40,7 @@ class ContinualSection(Section):
     weight: Positive | None = None
     temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
     margin: NonNegative | None = None
-    margins: Annotated[dict[Name, NonNegative], Field(max_length=10_000)] = Field(
+    margins: Annotated[dict[SiteName, NonNegative], Field(max_length=10_000)] = Field(
         default_factory=dict
     )
 

@@ -31,6 +31,22 @@ Name = Annotated[
         most_bytes=64,  # as many as a certificate's common name has room for
     ),
 ]
+# A hospital's own name may be of another alphabet, but not of two, and not of letters alone that
+# Latin ones look like: in a table of sites nobody can tell such a name from another one.
+_ALPHABETS = ("A-Za-zÀ-ÖØ-öø-ſ", "ΆΈ-ΊΌΎ-ΡΣ-ώ", "Ѐ-ҁҊ-ԯ", "々一-鿿ぁ-ゖァ-ヺー가-힣")
+_LOOK_LATIN = "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧνοАВЕЅІЈКМНОРСТУХЗаеорсухіјѕһԛԝӀӏ"  # these are meant
+_SPELT = "|".join(f"[{one}0-9][{one}0-9 ._-]{{0,63}}" for one in _ALPHABETS)
+SiteName = Annotated[
+    str,
+    OfForm(
+        f"^(?![0-9 ._-]*[{_LOOK_LATIN}][{_LOOK_LATIN}0-9 ._-]*$)(?:{_SPELT})$",
+        "letters of one alphabet (Latin, Greek, Cyrillic, or Chinese, Japanese and Korean signs; "
+        "not only such as Latin letters look like), digits, blanks, dots, hyphens and "
+        "underscores, beginning with a letter or a digit, 1 to 64 bytes long (ä, ω and д count "
+        "as two, 漢 as three)",
+        most_bytes=64,
+    ),
+]
 Text = Annotated[str, StringConstraints(max_length=256)]
 LongText = Annotated[str, StringConstraints(max_length=4_096)]  # a path
 Positive = Annotated[float, Field(gt=0, le=1e9)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.common.runtime.command_options import AsJson
+from wardround.common.runtime.printable import word
 
 if TYPE_CHECKING:
     from wardround.common.study.study import Study
@@ -56,7 +57,7 @@ def new(
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}. Choose another place."
         raise InputError(msg) from None
-    sys.stdout.write(f"Wrote {path}. Edit it, then: wardround study check {path}\n")
+    sys.stdout.write(f"Wrote {path}. Edit it, then: wardround study check {word(path)}\n")
 
 
 @study_app.command()

@@ -2,6 +2,7 @@
 
 import io
 import logging
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from wardround.common.runtime.printable import (
     is_plain,
     printable,
     quoted,
+    word,
 )
 
 
@@ -50,3 +52,9 @@ def test_no_text_begins_a_line_of_a_log() -> None:
         "x", logging.INFO, "f", 1, "code=%s", ("a\n2026 INFO all well",), None
     )
     assert PrintableFormatter("%(message)s").format(record) == "code=a\\n2026 INFO all well"
+
+
+def test_a_path_with_blanks_is_one_word_of_a_command() -> None:
+    assert word(Path("/srv/our site")) == "'/srv/our site'"
+    assert word("東京 病院") == "'東京 病院'"
+    assert word("north") == "north"

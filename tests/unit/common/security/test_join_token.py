@@ -3,14 +3,16 @@
 import string
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from wardround.client.site.folder import open_site
 from wardround.common.errors import InputError
-from wardround.common.security.join_token import JoinToken, parse_token
+from wardround.common.security.join_token import JoinToken, check_site_name, parse_token
 from wardround.server.identity.pki import INVITATION, fingerprint, make_authority
 
 _SIGNS = string.ascii_letters + string.digits + "-_"
@@ -107,3 +109,38 @@ def test_a_token_cannot_name_a_site_that_is_a_path(name: str) -> None:
     forged = JoinToken("fl.example.org:8443", bytes(32), invitation, key)
     with pytest.raises(InputError, match="cannot be the name of a site"):
         parse_token(forged.text())
+
+
+NAMES = ["north", "Łódź 2", "Νότος", "Αθήνα-2", "Север", "東京 病院", "서울", "42"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_site_may_be_named_in_its_own_alphabet(name: str, tmp_path: Path) -> None:
+    authority, key = make_authority("Lung-2026"), ec.generate_private_key(ec.SECP256R1())
+    invitation = authority.issue(INVITATION, name, key.public_key(), timedelta(hours=1))
+    token = JoinToken("fl.example.org:8443", bytes(32), invitation, key)
+    assert parse_token(token.text()).site == name
+    (tmp_path / "site.toml").write_text(f'name = "{name}"\n', encoding="utf-8")
+    assert open_site(tmp_path).name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nоrth",
+        "ΝΟΤΟ",
+        "СОМ",
+        "Nότος",
+        "東京 north",
+        "שלום",
+        "مستشفى",
+        "🏥",
+        "漢" * 22,
+        "-north",
+        "a/б",
+    ],
+    ids=ascii,
+)
+def test_a_name_of_two_alphabets_or_one_that_looks_latin_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="letters of one alphabet"):
+        check_site_name(name)

@@ -189,3 +189,14 @@ def test_an_empty_list_says_that_it_is_empty(wardround, tmp_path: Path) -> None:
     made = wardround("server", "init", server, "--name", "Trial", "--public-name", "localhost")
     assert made.code == 0, made.err
     assert "No site's key" in wardround("server", "peers", "list", "--server", server).out
+
+
+def test_a_command_to_type_next_can_be_copied_where_a_folder_has_a_blank(
+    wardround, tmp_path: Path
+) -> None:
+    site = tmp_path / "our site"
+    site.mkdir()
+    (site / "site.toml").write_text('name = "north"\n')
+    assert f"policy check '{site}'" in wardround("site", "policy", "new", site).out
+    study = tmp_path / "a study.toml"
+    assert f"study check '{study}'" in wardround("study", "new", study).out
