@@ -46,7 +46,7 @@ EXPECTED = (
 # A squared error of values by the hundred leaves the numbers there are in a few steps: the remedy
 # that the message names has to help.
 DIVERGED = (
-    r"the training loss is (nan|inf) after \d+ steps?: lower training.learning_rate"
+    r"the training loss is (nan|inf|[\d.e+]+) after \d+ steps?: lower training.learning_rate"
     r"|a gradient is too large for float16, or the training loss is no number: set training.prec"
 )
 pytestmark = pytest.mark.studies
