@@ -70,18 +70,18 @@ def round_seconds(run: Path) -> list[float]:
     return [float(json.loads(line)["seconds"]) for line in whole.splitlines()]
 
 
-def paired_ratio(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+def paired_ratio(pairs: Sequence[tuple[float, float]]) -> dict[str, float | None]:
     """Return how many times the second of each pair is the first, with a 95 % interval.
 
-    The interval is Student's t of the logarithms; with fewer than two pairs there is none.
+    The interval is Student's t of the logarithms; with fewer than two pairs there is none (null).
     """
     from scipy.stats import t
 
     logs = [math.log(after / before) for before, after in pairs]
     middle = statistics.fmean(logs)
-    half = math.nan
+    ends: dict[str, float | None] = {"low": None, "high": None}
     if len(logs) > 1:
         error = statistics.stdev(logs) / math.sqrt(len(logs))
         half = float(t.ppf(0.975, len(logs) - 1)) * error
-    ends = {"low": math.exp(middle - half), "high": math.exp(middle + half)}
+        ends = {"low": math.exp(middle - half), "high": math.exp(middle + half)}
     return {"ratio": math.exp(middle), **ends, "pairs": float(len(logs))}
