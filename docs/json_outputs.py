@@ -324,8 +324,8 @@ OUTPUTS: dict[str, Output] = {
             "alarms": "Those that nobody has closed: period and words.",
             "waiting": "Images of each period that was not looked at yet.",
             "entries": "A line each: kind (period, labels, closed), verdict (alarm, notice, "
-            "quiet, too few, learning), alarms and notices in words, and findings: family, name, scanner, "
-            "p (after Holm), before, after, scale, since.",
+            "quiet, too few, learning), alarms and notices in words, and findings: family, name, "
+            "scanner, p (after Holm), before, after, scale, since.",
         },
         made_in="client/cli/clinic/monitor.py:status",
     ),
