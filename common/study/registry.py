@@ -96,6 +96,9 @@ def largest_patch(length: int) -> int:
     return max((patch for patch in range(2, largest + 1) if length % patch == 0), default=0)
 
 
+# Features whose second moments CORAL sends: those of resnet50, 16 MB a message.
+MOST_MOMENTS = 2048
+
 FINEST_STRIDE = 4  # voxels between the places of a detector's finest level; each further doubles it
 DETECTOR_WIDTHS = (16, 32, 32, 64)
 _SIDES_OF_STEP = 3  # of an anchor, where a study says nothing: it then overlaps its neighbours'

@@ -4,11 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from wardround.common.errors import StudyError
+from wardround.common.study.registry import MOST_MOMENTS
 
 _NAME = "feature_moments"  # of the last layer, where a study's objective asks for them
-_MOST_FEATURES = (
-    2048  # of resnet50, the widest of the catalogue: 16 MB of second moments in a message
-)
 
 
 class FeatureMoments(nn.Module):
@@ -43,10 +41,10 @@ def add_moments(network: nn.Module, head: nn.Module) -> None:
         StudyError: There are too many features.
     """
     width = int(getattr(head, "in_features", 0) or getattr(head, "in_channels", 0))
-    if not 0 < width <= _MOST_FEATURES:
+    if not 0 < width <= MOST_MOMENTS:
         msg = (
             f"the objective 'coral' sends the second moments of {width} features, the square of "
-            f"as many numbers, and at most {_MOST_FEATURES} are sent: choose a narrower network "
+            f"as many numbers, and at most {MOST_MOMENTS} are sent: choose a narrower network "
             "or the objective 'aligned-features'."
         )
         raise StudyError(msg)

@@ -16,6 +16,7 @@ from wardround.common.study.plans.strategy import (
     StrategyPlan,
     plan_of,
 )
+from wardround.common.study.registry import MOST_MOMENTS
 from wardround.common.study.study import Study
 
 # Who reads an option; a name with "flower:" stands for all that begin with it.
@@ -176,22 +177,8 @@ def _features_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
             f"the objective {plan.objective!r} needs features, and this network is one layer: list "
             "hidden layers in model.features."
         )
-    if plan.objective == "coral" and study.model.adapter_rank is not None:
-        yield (
-            "the objective 'coral' sends moments of features with the whole network, and "
-            "model.adapter_rank sends adapters alone: remove one of the two."
-        )
-    if plan.objective == "coral" and plan.share == "all-but-head":
-        yield (
-            "the objective 'coral' holds features to moments that all sites share beside the last "
-            "layer, and federation.share = 'all-but-head' leaves it at each site: choose another."
-        )
-    if plan.objective == "coral" and study.federation.secure_aggregation:
-        yield (
-            "the objective 'coral' sends second moments of features, which have no largest value, "
-            "and federation.secure_aggregation = true sums numbers of a range: choose "
-            "'small-features', or send updates without masks."
-        )
+    if plan.objective == "coral":
+        yield from _coral_fits(study, plan)
     if plan.objective != "aligned-features":
         return
     chosen = study.model.normalisation
@@ -205,6 +192,31 @@ def _features_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
         yield (
             "the objective 'aligned-features' holds features to statistics that all sites share, "
             f"and federation.share = {plan.share!r} leaves them at each site: choose another."
+        )
+
+
+def _coral_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
+    if study.model.adapter_rank is not None:
+        yield (
+            "the objective 'coral' sends moments of features with the whole network, and "
+            "model.adapter_rank sends adapters alone: remove one of the two."
+        )
+    if max(study.model.features or (0,)) > MOST_MOMENTS:
+        yield (
+            f"the objective 'coral' sends second moments of at most {MOST_MOMENTS} features, the "
+            f"square of as many numbers, and model.features = {list(study.model.features or ())} "
+            "has more: choose narrower layers, or 'small-features'."
+        )
+    if plan.share == "all-but-head":
+        yield (
+            "the objective 'coral' holds features to moments that all sites share beside the last "
+            "layer, and federation.share = 'all-but-head' leaves it at each site: choose another."
+        )
+    if study.federation.secure_aggregation:
+        yield (
+            "the objective 'coral' sends second moments of features, which have no largest value, "
+            "and federation.secure_aggregation = true sums numbers of a range: choose "
+            "'small-features', or send updates without masks."
         )
 
 

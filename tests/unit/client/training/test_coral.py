@@ -133,6 +133,7 @@ def test_a_network_that_runs_its_parts_in_turn_answers_as_without_moments() -> N
             "sends moments of features",
         ),
         ({"federation": {"secure_aggregation": True}}, "sums numbers of a range"),
+        ({"model": {"features": [2, 4096]}}, "at most 2048 features"),
         ({"federation": {"share": "all-but-head"}}, "leaves it at each site"),
     ],
 )
