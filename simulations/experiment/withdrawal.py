@@ -20,7 +20,8 @@ from wardround.client.data.manifest.parts.forgetting import (
     used_patients,
 )
 from wardround.client.site.folder import KEY_FOLDER, open_site
-from wardround.common.errors import InputError, known_names
+from wardround.common.errors import InputError, RunError, known_names
+from wardround.common.files.lock import held_alone
 from wardround.common.files.tables import read_kept_table, write_table
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.security.signing_key import open_key
@@ -181,8 +182,15 @@ def _is_repeat_of(asked: WithdrawalRequested) -> bool:
 
 def _begin(asked: WithdrawalRequested, plan: WithdrawalPlan) -> None:
     """Write the run folder of a repeat, up to its first round; whole, or not at all."""
+    new_folder(asked.out, "choose another --out")
+    refusal = RunError(f"another process works on {asked.out}: wait for it, or end it.")
+    with held_alone(asked.out, refusal):  # whoever fails below takes the folder away
+        new_folder(asked.out, "choose another --out")
+        _write_begin(asked, plan)
+
+
+def _write_begin(asked: WithdrawalRequested, plan: WithdrawalPlan) -> None:
     run, out = asked.run, asked.out
-    new_folder(out, "choose another --out")
     try:
         study = load_study(run / "study.toml")
         request = _request(asked, study)

@@ -11,7 +11,8 @@ import pytest
 from tests.support.stage import CANARY, bits_of, table_study
 from tests.support.studies.tiny_study import Said
 
-from wardround.common.errors import InputError, StudyError
+from wardround.common.errors import InputError, RunError, StudyError
+from wardround.common.files.lock import held_alone
 from wardround.common.security.withdrawal.certificate import CERTIFICATE_FILE, read_certificate
 from wardround.common.study.loading import load_study, parse_study, with_changes
 from wardround.common.study.study import Study
@@ -258,6 +259,16 @@ def test_the_folder_of_another_withdrawal_gives_no_certificate_for_this_one(
     with pytest.raises(InputError, match="holds another run"):
         withdraw(replace(asked, run=shorter))
     assert withdraw(asked).said.model == first.said.model, "the same command is the same one"
+
+
+def test_a_second_process_does_not_take_away_what_the_first_writes(
+    stopped: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new"
+    out.mkdir()
+    with held_alone(out), pytest.raises(RunError, match="another process works on"):
+        withdraw(WithdrawalRequested(stopped, "west", out, machine=ONE_PROCESS))
+    assert out.is_dir()
 
 
 @pytest.mark.parametrize(
