@@ -23,11 +23,15 @@ from wardround.client.clinic.inference.prediction import (
 )
 from wardround.client.clinic.inference.predictor import Predictor
 from wardround.client.clinic.pacs.archive import Archive, PacsError
-from wardround.client.clinic.pacs.box_report import report_boxes
-from wardround.client.clinic.pacs.fhir import make_fhir
 from wardround.client.clinic.pacs.identity import Algorithm, series_digest
-from wardround.client.clinic.pacs.report import report_classes, report_volumes, rounded
-from wardround.client.clinic.pacs.segmentation import ResultNames, make_segmentation, result_names
+from wardround.client.clinic.pacs.results.box_report import report_boxes
+from wardround.client.clinic.pacs.results.fhir import make_fhir
+from wardround.client.clinic.pacs.results.report import report_classes, report_volumes, rounded
+from wardround.client.clinic.pacs.results.segmentation import (
+    ResultNames,
+    make_segmentation,
+    result_names,
+)
 from wardround.client.clinic.pacs.source import Source, in_source_order, read_source
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.image import Image, fill_absent

@@ -24,9 +24,9 @@ from wardround.client.clinic.gateway.incoming import IncomingFolder
 from wardround.client.clinic.gateway.queue import DONE, REFUSED, Work, WorkQueue
 from wardround.client.clinic.inference.predictor import load_predictor
 from wardround.client.clinic.pacs.archive import Archive, PacsAwayError, PacsError, open_archive
-from wardround.client.clinic.pacs.fhir import import_fhir
 from wardround.client.clinic.pacs.receiver import receiving
-from wardround.client.clinic.pacs.segmentation import import_highdicom
+from wardround.client.clinic.pacs.results.fhir import import_fhir
+from wardround.client.clinic.pacs.results.segmentation import import_highdicom
 from wardround.client.clinic.pacs.settings import PacsFile, read_pacs_file
 from wardround.client.policy.policy import open_policy
 from wardround.client.policy.rules import require_packages

@@ -4,7 +4,7 @@ import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from wardround.client.clinic.pacs.codes import own_term
+from wardround.client.clinic.pacs.results.codes import own_term
 
 _COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 

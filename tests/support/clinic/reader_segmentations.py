@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from wardround.client.clinic.pacs.codes import terms_of
+from wardround.client.clinic.pacs.results.codes import terms_of
 from wardround.client.clinic.pacs.source import sort_source
 
 

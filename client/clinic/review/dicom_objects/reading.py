@@ -25,7 +25,7 @@ from wardround.client.clinic.onboarding.deidentification.keyed_maps import (
 from wardround.client.clinic.onboarding.deidentification.options import DeidentificationOptions
 from wardround.client.clinic.onboarding.labels.references import refers_to, region_names
 from wardround.client.clinic.pacs.archive import silence_libraries, value_of
-from wardround.client.clinic.pacs.codes import OWN_SCHEME, own_term
+from wardround.client.clinic.pacs.results.codes import OWN_SCHEME, own_term
 from wardround.client.clinic.review.cases import Case
 from wardround.client.clinic.review.taking import LARGEST_OBJECT
 from wardround.client.site.folder import Site

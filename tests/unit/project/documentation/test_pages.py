@@ -111,7 +111,7 @@ def test_every_row_of_the_threat_table_names_tests_that_exist(row: list[str]) ->
 
 
 def test_every_attack_stands_in_the_threat_table_and_is_run_by_make_attacks() -> None:
-    attacks = {name(path) for path in (ROOT / "tests" / "attacks").glob("test_*.py")}
+    attacks = {name(path) for path in (ROOT / "tests" / "attacks").rglob("test_*.py")}
     named = {text.partition("::")[0] for row in threat_table() for text in _QUOTED.findall(row[3])}
     assert not attacks - named
     for path in attacks:

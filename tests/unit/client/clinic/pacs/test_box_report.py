@@ -9,8 +9,8 @@ from tests.support.clinic.dicom_series import make_series
 
 from wardround.client.clinic.inference.prediction import Detected, FoundBox
 from wardround.client.clinic.pacs.archive import PacsError
-from wardround.client.clinic.pacs.box_report import report_boxes
 from wardround.client.clinic.pacs.identity import Algorithm
+from wardround.client.clinic.pacs.results.box_report import report_boxes
 from wardround.client.clinic.pacs.source import sort_source
 from wardround.client.data.reading.boxes.report import read_report
 from wardround.client.data.reading.image import Image

@@ -11,11 +11,11 @@ import pytest
 from tests.support.clinic.dicom_series import make_series
 
 from wardround.client.clinic.pacs.archive import PacsError
-from wardround.client.clinic.pacs.codes import OWN_SCHEME, own_term, terms_of
-from wardround.client.clinic.pacs.fhir import check_status, make_fhir
 from wardround.client.clinic.pacs.identity import Algorithm, derived_uid, series_digest
-from wardround.client.clinic.pacs.report import report_classes, report_volumes
-from wardround.client.clinic.pacs.segmentation import make_segmentation, names_for
+from wardround.client.clinic.pacs.results.codes import OWN_SCHEME, own_term, terms_of
+from wardround.client.clinic.pacs.results.fhir import check_status, make_fhir
+from wardround.client.clinic.pacs.results.report import report_classes, report_volumes
+from wardround.client.clinic.pacs.results.segmentation import make_segmentation, names_for
 from wardround.client.clinic.pacs.source import sort_source
 
 pytest.importorskip("highdicom")

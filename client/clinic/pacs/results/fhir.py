@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wardround.client.clinic.pacs.archive import PacsError, value_of
 from wardround.client.clinic.pacs.identity import MANUFACTURER, NOT_FOR_DIAGNOSIS, Algorithm
-from wardround.client.clinic.pacs.segmentation import names_for
+from wardround.client.clinic.pacs.results.segmentation import names_for
 from wardround.client.clinic.pacs.source import Source
 from wardround.common.errors import InputError, install_command
 

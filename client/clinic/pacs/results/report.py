@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wardround.client.clinic.pacs.archive import PacsError
-from wardround.client.clinic.pacs.codes import (
+from wardround.client.clinic.pacs.identity import MANUFACTURER, NOT_FOR_DIAGNOSIS, Algorithm
+from wardround.client.clinic.pacs.results.codes import (
     IMAGING,
     MILLILITRE,
     NO_UNIT,
@@ -14,8 +15,7 @@ from wardround.client.clinic.pacs.codes import (
     own_term,
     terms_of,
 )
-from wardround.client.clinic.pacs.identity import MANUFACTURER, NOT_FOR_DIAGNOSIS, Algorithm
-from wardround.client.clinic.pacs.segmentation import (
+from wardround.client.clinic.pacs.results.segmentation import (
     SR_SERIES_NUMBER,
     ResultNames,
     import_highdicom,

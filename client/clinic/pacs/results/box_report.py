@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.clinic.pacs.archive import PacsError, value_of
-from wardround.client.clinic.pacs.codes import COUNT, NO_UNIT, SCORE, terms_of
 from wardround.client.clinic.pacs.identity import Algorithm
-from wardround.client.clinic.pacs.report import algorithm_id, make_report, rounded
-from wardround.client.clinic.pacs.segmentation import (
+from wardround.client.clinic.pacs.results.codes import COUNT, NO_UNIT, SCORE, terms_of
+from wardround.client.clinic.pacs.results.report import algorithm_id, make_report, rounded
+from wardround.client.clinic.pacs.results.segmentation import (
     ResultNames,
     import_highdicom,
     names_for,

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.clinic.pacs.archive import PacsError, silence_libraries
-from wardround.client.clinic.pacs.codes import label_of, terms_of
 from wardround.client.clinic.pacs.identity import (
     MANUFACTURER,
     NOT_FOR_DIAGNOSIS,
@@ -16,6 +15,7 @@ from wardround.client.clinic.pacs.identity import (
     derived_uid,
     series_digest,
 )
+from wardround.client.clinic.pacs.results.codes import label_of, terms_of
 from wardround.client.clinic.pacs.source import Source
 from wardround.common.errors import InputError, install_command
 
