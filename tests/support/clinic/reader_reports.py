@@ -20,7 +20,7 @@ def drawn_report(
     """
     made = pydicom.Dataset()
     made.SOPClassUID, made.SOPInstanceUID = _COMPREHENSIVE_SR, generate_uid()
-    made.file_meta = FileMetaDataset()
+    made.preamble, made.file_meta = bytes(128), FileMetaDataset()
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
