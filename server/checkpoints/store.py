@@ -141,7 +141,7 @@ class CheckpointStore:
             seal = json.loads((place / _SEAL).read_text(encoding="utf-8"))
             damaged = [name for name in seal if seal[name] != _sha256(place / name)]
             state = json.loads((place / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             msg = f"the checkpoint of round {number} is incomplete ({type(error).__name__})."
             raise RunError(msg) from None
         if damaged:

@@ -6,6 +6,7 @@ import pytest
 
 from wardround.common.errors import RunError
 from wardround.server.checkpoints.history import RoundRecord, append_record, read_records
+from wardround.server.checkpoints.store import CheckpointStore
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,14 @@ def test_a_folder_in_the_files_place_is_said(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").mkdir()
     with pytest.raises(RunError, match=r"history\.jsonl"):
         read_records(tmp_path / "history.jsonl")
+
+
+@pytest.mark.parametrize("seal", [b"1", b"[" * 200_000, b"[]", b"null"])
+def test_a_commit_whose_seal_is_none_is_incomplete_and_no_defect(
+    tmp_path: Path, seal: bytes
+) -> None:
+    place = tmp_path / "round-00001"
+    place.mkdir()
+    (place / "commit.json").write_bytes(seal)
+    with pytest.raises(RunError, match="checkpoint of round 1 is incomplete"):
+        CheckpointStore(tmp_path).load(1)
