@@ -63,9 +63,11 @@ RECIPES: Mapping[str, Mapping[str, Changes]] = {
         "best": {
             "evaluation.tta": "mirror",
             "federation.ema": 0.8,
-            "federation.rounds": 40,
+            "federation.rounds": 60,
             "model.features": [16, 32, 64, 128],
             "training.learning_rate": 2e-3,
+            "training.local_epochs": 2,
+            "training.mixup": 0.2,
             "training.schedule": "cosine",
             "training.warmup": 0.05,
         },
@@ -79,7 +81,7 @@ CPU_MINUTES: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "bccd": {"default": 3, "best": 3},
         "hippocampus": {"best": 49},
         "pneumonia-xray": {"default": 0.4, "best": 2},
-        "skin-lesions": {"default": 1, "best": 2.3},
+        "skin-lesions": {"default": 1, "best": 6},
     }
 )
 
