@@ -44,6 +44,7 @@ from wardround.common.messages.refusals import CLOSED, SAID_UNDER_PRIVACY
 from wardround.common.messages.replies import Refusal, pack_refusal
 from wardround.common.models.pretrained import MissingWeightsError
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
+from wardround.common.runtime.system.signals import raise_if_ctrl_c
 from wardround.common.study.loading import require_promise, study_from_json
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
@@ -184,6 +185,7 @@ def reply_again(message: Message, context: Context, content: RecordDict) -> Mess
         gateway = Gateway.open(Path(_site_of(context)), _explains_refusals(context))
         content = gateway.send_again(_site_and_study(context)[1], content)
     except Exception as error:
+        raise_if_ctrl_c(error)
         content = _refusal(gateway, context, error)
     return Message(content, reply_to=message)
 
@@ -281,6 +283,7 @@ def _answer(message: Message, context: Context, work: Callable[[Gateway], Record
                 require_promise(study)
         content = work(gateway)
     except Exception as error:
+        raise_if_ctrl_c(error)
         content = _refusal(gateway, context, error)
     return Message(content, reply_to=message)
 

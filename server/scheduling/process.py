@@ -20,7 +20,7 @@ from wardround.common.errors import WardroundError
 from wardround.common.flower.environment import prepare_flower, without_proxies
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.runtime.system.processes import end_with_parent
-from wardround.common.runtime.system.signals import interrupted_when_terminated
+from wardround.common.runtime.system.signals import interrupted_when_terminated, is_ctrl_c
 from wardround.server.checkpoints.canary import is_canary
 from wardround.server.link.address import LINK_FOLDER, LinkAddress, read_address, wait_for_link
 from wardround.server.scheduling.folder import FAILED, STOPPED, RunFolder
@@ -60,7 +60,9 @@ def main(arguments: list[str]) -> int:
     except WardroundError as error:
         _end(run, FAILED, str(error))
         return error.exit_code
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not is_ctrl_c(error):
+            raise
         _end(run, STOPPED, "its process was told to stop.")
         return STOPPED_CODE
     return 0

@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 from wardround.common.errors import describe_defect
 from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run
 from wardround.common.runtime.seeds import derive_seed
+from wardround.common.runtime.system.signals import raise_if_ctrl_c
 
 logger = logging.getLogger(__name__)
 CLIENT_APP_RAISED = 2  # the code that Flower gives a ClientApp's exception
@@ -90,6 +91,7 @@ def run_client(app: ClientApp, message: Message, context: Context) -> Message:
     try:
         return app(message, context)
     except Exception as error:  # a site that fails must not end the run
+        raise_if_ctrl_c(error)
         logger.exception("site=%s failed", Path(str(context.node_config["site"])).name)
         reason = f"{describe_defect(error)}: please report it"
         return Message(Error(CLIENT_APP_RAISED, reason), reply_to=message)

@@ -14,6 +14,7 @@ from wardround.common.errors import DataError, InputError
 from wardround.common.files.tables import read_kept_table, write_table
 from wardround.common.models.pretrained import start_of
 from wardround.common.parameters.schema import Parameters
+from wardround.common.runtime.system.signals import is_ctrl_c, raise_if_ctrl_c
 from wardround.common.study.loading import load_study, require_simulation
 from wardround.common.study.plans.contributions import MOST_SITES, has_contributions
 from wardround.common.study.plans.strategy import plan_of
@@ -244,11 +245,13 @@ class _Run:
         try:
             self._work(facts, sites)
         except BaseException as reason:
-            self._status = "failed" if isinstance(reason, Exception) else "interrupted"
+            is_fault = isinstance(reason, Exception) and not is_ctrl_c(reason)
+            self._status = "failed" if is_fault else "interrupted"
             # What was refused before the first round is no run.
             if (self._out / "run.json").exists():
                 with suppress(Exception):  # why the run ended must be heard, not why this did
                     self._leave(facts, sites)
+            raise_if_ctrl_c(reason)
             raise
         self._status = "finished"
         return self._leave(facts, sites)

@@ -22,7 +22,7 @@ from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.printable import printable
 from wardround.common.runtime.system.accounts import name_nameless_account
-from wardround.common.runtime.system.signals import ended_like_ctrl_c
+from wardround.common.runtime.system.signals import ended_like_ctrl_c, is_ctrl_c
 from wardround.server.cli.backup import add_backup_commands
 from wardround.server.cli.canary import canary
 from wardround.server.cli.operators import runs_app, sites_app, submit
@@ -135,6 +135,9 @@ def main() -> None:
 
 def _explain(error: Exception) -> int:
     """Say what went wrong without the error's own text, which may name a patient's file."""
+    if is_ctrl_c(error):
+        _say("stopped.")
+        return 130
     code = getattr(error, "errno", None)
     if code in _NO_RIGHT:
         _say(

@@ -72,6 +72,28 @@ def ended_like_ctrl_c() -> Iterator[None]:
             signal.signal(one, handler or signal.SIG_DFL)
 
 
+def raise_if_ctrl_c(error: BaseException) -> None:
+    """Go on ending where a library has wrapped Ctrl-C in an error of its own.
+
+    Pydantic does so where the signal comes while it writes a model: one in ten of such moments.
+
+    Raises:
+        KeyboardInterrupt: It has.
+    """
+    if isinstance(error, Exception) and is_ctrl_c(error):
+        raise KeyboardInterrupt from error
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Return whether an error is Ctrl-C, or is another one for no other reason."""
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    # Pydantic names it as the cause, or, within a call to a function such as str, in words alone.
+    wrapped = type(error).__name__ == "PydanticSerializationError"
+    said = wrapped and str(error).rstrip().endswith("KeyboardInterrupt:")
+    return said or isinstance(error.__cause__, KeyboardInterrupt)
+
+
 def _signal_main_thread(number: signal.Signals) -> None:
     main = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main is not None:
