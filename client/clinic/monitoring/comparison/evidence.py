@@ -24,11 +24,11 @@ from wardround.common.statistics.multiple import holm_p_values
 
 Family = Literal["image statistics", "images together", "predictions", "confidence", "performance"]
 SHARES: Mapping[Family, float] = {
-    "image statistics": 0.05,
-    "images together": 0.52,
-    "predictions": 0.34,
-    "confidence": 0.04,
-    "performance": 0.05,
+    "image statistics": 0.02,
+    "images together": 0.48,
+    "predictions": 0.46,
+    "confidence": 0.01,
+    "performance": 0.03,
 }
 """Of a period's false alarms. A single statistic that has moved is seen at any level, and labels
 come seldom; a change of prevalence or of all statistics a little needs most."""
