@@ -272,9 +272,10 @@ def _say_who_did_not_train(results: RoundResults, why: str) -> None:
     Raises:
         RunError: Always.
     """
+    said = " ".join(filter(None, (why, results.reasons()))).rstrip(".")
     msg = (
-        f"too few sites trained in round {results.number} ({why} {results.reasons()}). Put right "
-        "what these reasons say, and resume the run."
+        f"too few sites trained in round {results.number} ({said}). Put right what these reasons "
+        "say, and resume the run; a study with fewer sites needs fewer federation.masks.groups."
     )
     raise RunError(msg)
 
