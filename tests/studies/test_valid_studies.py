@@ -41,7 +41,7 @@ EXPECTED = (
     r"needs labels, and these patients have none to tell apart: set it to iid",
     r"simulation.lacking takes .* examinations have no other image: take another channel",
     r"round \d+ ended without a sum \(.*Put right what these reasons say",
-    r"too few sites trained .*the roster has \d+ sites and needs \d+.* fewer federation.masks.groups",
+    r"too few sites trained .*the roster has \d+ sites and needs \d+.* federation.masks.groups",
     r"Flower's \w+ (could not combine|made no model of) \d+ updates?.*: add sites",
 )
 # A squared error of values by the hundred leaves the numbers there are in a few steps: the remedy
