@@ -17,6 +17,7 @@ from wardround.client.data.manifest.parts.forgetting import (
     count_forgotten,
     forget_patients,
     forgotten_patients,
+    listed_patients,
     used_patients,
 )
 from wardround.client.site.folder import KEY_FOLDER, open_site
@@ -114,9 +115,14 @@ def plan_of_run(asked: WithdrawalRequested) -> WithdrawalPlan:
 
 
 def _require_patients_of_site(asked: WithdrawalRequested) -> None:
-    site = asked.run / "sites" / asked.site
-    known = used_patients(site, asked.patients) - forgotten_patients(site, asked.patients)
-    if unknown := len(asked.patients) - len(known):
+    if not asked.patients:
+        return
+    folder = asked.run / "sites" / asked.site
+    used = used_patients(folder, asked.patients) - forgotten_patients(folder, asked.patients)
+    # Rows of a later wave are of no use to this run, and of patients who leave all the same.
+    known = used | listed_patients(open_site(folder), asked.patients)
+    unknown = len(asked.patients) - (len(known) if used else 0)
+    if unknown:
         msg = (
             f"{unknown} of {len(asked.patients)} patients who are to leave are none of "
             f"{asked.site!r} in this run: name patients as its manifest does, and no others."

@@ -140,7 +140,7 @@ def _require_network(study: "Study") -> None:
 
 
 def _require_frozen(study: "Study") -> None:
-    """Make sure that what a study freezes is in its network, and leaves something to train.
+    """Make sure that what a study freezes leaves something to train, to share, and to keep.
 
     Raises:
         StudyError: It is not.
@@ -149,8 +149,10 @@ def _require_frozen(study: "Study") -> None:
 
     if study.model.frozen and all(map(is_installed, study.packages)):
         from wardround.common.models.networks.registry import build_network
+        from wardround.common.models.sharing import layout_of
+        from wardround.common.study.plans.strategy import plan_of
 
-        build_network(study, study.federation.seed)
+        layout_of(build_network(study, study.federation.seed), plan_of(study))
 
 
 def _start_notes(study: "Study") -> Iterator[str]:

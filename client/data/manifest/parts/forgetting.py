@@ -115,6 +115,17 @@ def used_patients(site_folder: Path, patients: Iterable[str]) -> set[str]:
     return {patient for patient in patients if written.hash_of(patient) in written.part_of}
 
 
+def listed_patients(site: Site, patients: Iterable[str]) -> set[str]:
+    """Return those whom a site's manifest names, in whatever wave.
+
+    Raises:
+        DataError: The manifest cannot be read.
+    """
+    table = _require_patients(read_table(site.manifest_path))
+    place = table.place("patient") or 0
+    return {line.cells[place] for line in table.lines} & set(patients)
+
+
 def forgotten_patients(site_folder: Path, patients: Iterable[str]) -> set[str]:
     """Return those who were taken out of a site's lists."""
     written, hashes = read_parts(site_folder), _read(site_folder / PARTS_FOLDER / FORGOTTEN_FILE)

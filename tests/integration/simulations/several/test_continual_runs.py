@@ -88,7 +88,7 @@ def test_a_model_goes_into_use_where_no_site_falls_and_back_in_one_command(
     done(wardround("runs", "promote", "one", *shelf))
     first = json.loads(done(wardround("runs", "promoted", *shelf, "--json")))[-1]
     said = done(wardround("runs", "promote", "two", *shelf))
-    assert "wave 1 (test)" in said
+    assert "wave 1 (test of 10 patients)" in said
     assert "In use again" in done(wardround("runs", "rollback", *shelf))
     record = json.loads(done(wardround("runs", "promoted", *shelf, "--json")))
     assert [one["kind"] for one in record] == ["promote", "promote", "rollback"]
