@@ -36,19 +36,24 @@ def received_models(folder: Path, study: str) -> frozenset[str]:
     return frozenset(line for line in content.splitlines() if _LINE.fullmatch(line))
 
 
-def note_received(folder: Path, study: str, model: str) -> None:
+def note_received(folder: Path, study: str, model: str, most: int | None = None) -> None:
     """Write down a model that was sent, once.
 
     Args:
         folder: The site's.
         study: The study's digest.
         model: Its hash, 64 hexadecimal digits.
+        most: How many models the study may send; None for no limit.
 
     Raises:
-        RunError: It cannot be written down.
+        RunError: It cannot be written down, or it is one more than the study may send.
     """
-    if model in received_models(folder, study):
+    known = received_models(folder, study)
+    if model in known:
         return
+    if most is not None and len(known) >= most:
+        msg = f"a study of its length sends no more than {most} models to be measured: refused."
+        raise RunError(msg)
     path = folder / RECEIVED_FOLDER / study
     try:
         make_private_folder(path.parent)

@@ -18,6 +18,7 @@ from wardround.common.messages.replies import pack_evaluation
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.study.plans.patient_privacy import MeasuredPart, plan_evaluation
 from wardround.common.study.plans.what_leaves import what_leaves
+from wardround.common.study.study import Study
 
 
 def answer_evaluation(
@@ -36,6 +37,8 @@ def answer_evaluation(
     agreed, event = agree(way_out, session, instruction), event_of("evaluation", instruction)
     study, policy = session.context.study, agreed.policy
     drop_counted(session, instruction)
+    # Also where nothing is told of it: a study may go on from a model that a site was sent.
+    note_model(way_out, instruction, study)
     is_shown = policy.simulated and instruction.split == "test"
     if what_leaves(study).masked and not is_shown:
         from wardround.client.egress.answers.masked import answer_masked_evaluation
@@ -44,16 +47,19 @@ def answer_evaluation(
     if what_leaves(study).noised_metrics and not is_shown:
         return way_out.write_down(_answer_privately(way_out, session, instruction, agreed), event)
     count_evaluation(way_out.site.folder, study.digest, policy, date.today())
-    note_model(way_out, instruction)
     said = reduce_evaluation(session.evaluate(instruction), study, policy)
     return way_out.leave(pack_evaluation(said), agreed.schemas.evaluation(instruction), event)
 
 
-def note_model(way_out: WayOut, instruction: Instruction) -> None:
-    """Write down which model came, where no signature of the round says so."""
+def note_model(way_out: WayOut, instruction: Instruction, study: Study) -> None:
+    """Write down which model came, where no signature of the round says so.
+
+    Raises:
+        RunError: More came than the study's rounds account for: a disk has an end.
+    """
     if not way_out.is_simulated:
-        received = digest(instruction.parameters)
-        note_received(way_out.site.folder, instruction.digest, received)
+        received, most = digest(instruction.parameters), 4 * study.federation.rounds + 100
+        note_received(way_out.site.folder, instruction.digest, received, most)
 
 
 def _answer_privately(

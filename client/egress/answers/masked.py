@@ -53,7 +53,7 @@ def answer_masked_training(
         else:
             charge_masked_round(session, plan, instruction, policy)
         asked = instruction if is_measured else replace(instruction, validate=False)
-        note_model(way_out, instruction)
+        note_model(way_out, instruction, study)
         update = train_in_time(session, asked, False, policy)
         clear = replace(
             update,
@@ -91,7 +91,6 @@ def answer_masked_evaluation(
 
     def measure() -> MetricSums | None:
         count_evaluation(way_out.site.folder, study.digest, policy, date.today())
-        note_model(way_out, instruction)
         found = session.evaluate(instruction)
         said = pack_evaluation(reduce_evaluation(found, study, policy))
         way_out.check(said, agreed.schemas.evaluation(instruction))

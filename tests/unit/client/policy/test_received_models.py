@@ -57,3 +57,12 @@ def test_a_site_that_took_part_holds_a_claim_against_what_it_was_sent(tmp_path: 
     with pytest.raises(DeniedError, match=r"none of the 1 models .* is that one") as refused:
         require_known_parent(tmp_path, child(TWO))
     assert refused.value.code == "parent"
+
+
+def test_more_models_than_a_study_sends_fill_no_disk(tmp_path: Path) -> None:
+    for number in range(3):
+        note_received(tmp_path, STUDY, f"{number:064x}", most=3)
+    note_received(tmp_path, STUDY, f"{0:064x}", most=3)
+    with pytest.raises(RunError, match="no more than 3 models"):
+        note_received(tmp_path, STUDY, f"{3:064x}", most=3)
+    assert len(received_models(tmp_path, STUDY)) == 3
