@@ -73,10 +73,13 @@ def import_key(
     if is_known(opened, other, replace):
         write_lines(f"{other.site} is known with this key already.\n")
         return
-    if not words and not sys.stdin.isatty():
+    try:
+        heard = words or str(typer.prompt(f"The words that {other.site} reads out", err=True))
+    except typer.Abort:
+        if sys.stdin.isatty():  # Ctrl-C, or Ctrl-D
+            raise
         msg = f"nobody can be asked for the words that {other.site} reads out: give --words."
-        raise InputError(msg)
-    heard = words or str(typer.prompt(f"The words that {other.site} reads out", err=True))
+        raise InputError(msg) from None
     take_in(opened, other, heard, replace)
     write_lines(f"{opened.name} knows {other.site}.\n")
 
