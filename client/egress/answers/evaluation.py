@@ -20,6 +20,9 @@ from wardround.common.study.plans.patient_privacy import MeasuredPart, plan_eval
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
+# Beside those of a study's rounds: more than any policy lets be measured of one study in years.
+_MORE_MODELS = 10_000
+
 
 def answer_evaluation(
     way_out: WayOut, session: SiteSession, instruction: Instruction
@@ -58,7 +61,7 @@ def note_model(way_out: WayOut, instruction: Instruction, study: Study) -> None:
         RunError: More came than the study's rounds account for: a disk has an end.
     """
     if not way_out.is_simulated:
-        received, most = digest(instruction.parameters), 4 * study.federation.rounds + 100
+        received, most = digest(instruction.parameters), 4 * study.federation.rounds + _MORE_MODELS
         note_received(way_out.site.folder, instruction.digest, received, most)
 
 
