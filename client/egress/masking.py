@@ -25,7 +25,7 @@ from wardround.client.site.idle_masks import (
     STATE,
     erase_idle,
 )
-from wardround.client.site.measured_models import is_measured_before, note_measured
+from wardround.client.site.masked_once import MODELS, UPDATES, masked_before, remember_masked
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
 from wardround.common.messages.instructions import Instruction
@@ -57,8 +57,6 @@ from wardround.common.security.peers import read_peers
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.plans.masking import plan_masking
 
-_MASKED = "masked"
-_HASH_BYTES = 32
 _LONGEST_MESSAGE = 2**22  # bytes of a signed message, for rosters of 1,024 sites
 
 
@@ -145,13 +143,10 @@ class MaskedSite:
         """
         if self.policy.simulated:
             return False
-        site, model = self.session.site.folder, bytes.fromhex(digest(instruction.parameters))
-        try:
-            if is_measured_before(site, model):
-                return True
-            note_measured(site, model)
-        except OSError as error:
-            raise RunError(_unusable(error)) from None
+        before, model = self._masked_before(MODELS), bytes.fromhex(digest(instruction.parameters))
+        if model in before:
+            return True
+        self._remember(MODELS, before, model)
         return False
 
     def answer(self, asked: StageAsked) -> RecordDict:
@@ -170,7 +165,7 @@ class MaskedSite:
             after, signed = share(state, party, asked.given, self._layout.configuration)
         elif asked.stage == MASK:
             # What is measured may be the same of two models: it is told once a model, see above.
-            plain, before = self._words(), [] if self.measures else self._masked_before()
+            plain, before = self._words(), [] if self.measures else self._masked_before(UPDATES)
             after, signed, words = mask(state, party, asked.given, plain, before)
         elif asked.stage == AGREE:
             after, signed = agree(state, party, asked.given)
@@ -179,7 +174,7 @@ class MaskedSite:
         if after != state:
             self._keep(self._state_name, after.to_bytes())
         if words is not None and not self.measures and after.update not in before:
-            self._keep(_MASKED, b"".join([*before, after.update]), of_all_runs=True)
+            self._remember(UPDATES, before, after.update)
         return pack_said(StageSaid(party.site, asked.stage, signed, words), asked)
 
     def _state_asked(self, asked: StageAsked) -> SiteRound:
@@ -324,29 +319,33 @@ class MaskedSite:
         except OSError as error:
             raise RunError(_unusable(error)) from None
 
-    def _masked_before(self) -> list[bytes]:
-        """Return the hashes of all updates that this site has ever masked.
+    def _masked_before(self, what: str) -> list[bytes]:
+        """Return the hashes of all updates, or models measured, that this site has ever masked.
 
         A simulated site, whose patients are nobody's, repeats a study as often as it is asked to.
         """
         if self.policy.simulated:
             return []
         try:
-            said = (self._folder.parent / _MASKED).read_bytes()
-        except FileNotFoundError:
-            return []
+            return masked_before(self.session.site.folder, what)
         except OSError as error:
             raise RunError(_unusable(error)) from None
-        return [said[at : at + _HASH_BYTES] for at in range(0, len(said), _HASH_BYTES)]
 
-    def _keep(self, name: str, content: bytes, of_all_runs: bool = False) -> None:
+    def _remember(self, what: str, before: list[bytes], new: bytes) -> None:
+        if self.policy.simulated:
+            return
+        try:
+            remember_masked(self.session.site.folder, what, before, new)
+        except OSError as error:
+            raise RunError(_unusable(error)) from None
+
+    def _keep(self, name: str, content: bytes) -> None:
         folder, durable = self._folder, not self.policy.simulated
         try:
             if not folder.exists():
                 erase_idle(self.session.site.folder)
                 make_private_folder(folder)
-            place = folder.parent if of_all_runs else folder
-            replace_file(place / name, content, durable=durable)
+            replace_file(folder / name, content, durable=durable)
             if durable:
                 flush_folder(folder.parent)
         except OSError as error:

@@ -11,17 +11,15 @@ of what was spent has a cap of its own. A study that protects its patients is to
 
 import json
 import math
-import os
 import secrets
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wardround.client.policy.policy import Policy
 from wardround.common.errors import PolicyError
-from wardround.common.files.atomic import flush_folder, open_or_make, replace_file
-from wardround.common.files.json_lines import read_json_lines, split_lines
+from wardround.common.files.atomic import flush_folder, replace_file
+from wardround.common.files.json_lines import append_after_torn, read_json_lines
 from wardround.common.files.lock import held_alone
 
 FOLDER, LAST_LOOK, TOLD = "monitoring", "last-look.json", "told.jsonl"
@@ -90,7 +88,8 @@ def word_of_period(state_folder: Path, policy: Policy, private: bool) -> tuple[s
             new = draw_word(period, is_alarm, policy, told)
             if new is None or not _sayable(new, policy, private):
                 return "", False
-            _append(folder / TOLD, new)
+            append_after_torn(folder / TOLD, json.dumps(asdict(new)).encode() + b"\n")
+            flush_folder(folder)
             return new.word, True
     except (OSError, ValueError, KeyError, TypeError):
         raise _unusable(state_folder) from None
@@ -112,18 +111,6 @@ def draw_word(period: str, is_alarm: bool, policy: Policy, told: Sequence[Told])
         return None
     is_true = secrets.SystemRandom().random() < 1 / (1 + math.exp(-epsilon))
     return Told(period, "noised alarm" if is_alarm == is_true else "noised quiet", epsilon)
-
-
-def _append(path: Path, told: Told) -> None:
-    """Append a word for good; a last line that a killed process left torn is written over."""
-    descriptor = open_or_make(path, os.O_RDWR)
-    with closing(os.fdopen(descriptor, "r+b", buffering=0)) as file:
-        _, torn = split_lines(path.read_bytes())
-        file.seek(-len(torn), os.SEEK_END)
-        file.truncate()
-        file.write(json.dumps(asdict(told)).encode() + b"\n")
-        os.fsync(descriptor)
-    flush_folder(path.parent)
 
 
 def _unusable(state_folder: Path) -> PolicyError:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from wardround.common.files.atomic import open_or_make
+
 NO_HASH = "0" * 64  # what the first line of a chain follows
 
 
@@ -67,6 +69,25 @@ def append_line(descriptor: int, line: bytes, length: int, durable: bool) -> Non
         with suppress(OSError):  # what did not reach the disk whole never counted
             os.ftruncate(descriptor, length)
         raise
+
+
+def append_after_torn(path: Path, block: bytes) -> None:
+    """Append whole lines for good; a last one that a killed process left torn is written over.
+
+    Args:
+        block: One line or several, each with its end.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    descriptor = open_or_make(path, os.O_RDWR)
+    try:
+        _, torn = split_lines(path.read_bytes())
+        length = os.fstat(descriptor).st_size - len(torn)
+        os.ftruncate(descriptor, length)
+        append_line(descriptor, block, length, durable=True)
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(descriptor: int, data: bytes) -> None:

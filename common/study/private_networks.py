@@ -22,6 +22,8 @@ class PrivateNetwork:
         volume_method: The method for volumes, if another one is faster there.
         opacus: The way in which Opacus finds its gradients: a name of ``OPACUS_MODES``;
             "verified" where a site finds out itself which way is exact, "" where none is.
+        reuses_activation: Whether a block calls its one activation twice. One that learns a number
+            (PReLU) has two gradients then, which ghost clipping does not add up.
     """
 
     normalisations: tuple[str, ...]
@@ -29,6 +31,7 @@ class PrivateNetwork:
     note: str = ""
     volume_method: str | None = None
     opacus: Literal["hooks", "ew", "verified", ""] = ""
+    reuses_activation: bool = False
 
     def method_for(self, dimensions: int) -> str:
         """Return the method for images of 2 or 3 dimensions, or a table (0)."""
@@ -54,8 +57,8 @@ _OWN: dict[str, PrivateNetwork] = {
     "unet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_HOOKS),
     "basic-unet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_HOOKS),
     "attention-unet": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
-    "segresnet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_EW),
-    "dynunet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
+    "segresnet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_EW, reuses_activation=True),
+    "dynunet": PrivateNetwork(_OWN_IS_SAFE, "ghost", reuses_activation=True),
     "densenet121": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
     "resnet18": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_EW),
     "resnet50": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_EW),

@@ -15,7 +15,6 @@ from tests.studies.patients import CLASSES, SITES, Kind
 from wardround.common.errors import ModelError, StudyError
 from wardround.common.models.networks.registry import build_network, require_network
 from wardround.common.models.pretrained import load_pretrained, store_weights
-from wardround.common.models.sharing import layout_of
 from wardround.common.models.start import WeightsOrigin
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.study.loading import parse_study, require_simulation, with_changes
@@ -28,7 +27,6 @@ from wardround.common.study.plans.strategy import (
     ROBUST,
     SERVER_OPTIMISERS,
     SHARING,
-    plan_of,
 )
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import LOSSES, METRICS, NETWORKS, TASKS
@@ -111,9 +109,8 @@ def started(study: Study, chance: "_Chance") -> Study:
         ending = chance.mostly("*", ".weight", ".bias")
         model["model.frozen"] = [f"{chance.mostly(chance.choice(layers), '*')}{ending}"]
     changed = with_changes(study, model) if model else study
-    network = build_network(changed, study.federation.seed)
-    layout_of(network, plan_of(changed))
-    load_pretrained(network, changed)
+    require_network(changed)
+    load_pretrained(build_network(changed, study.federation.seed), changed)
     return changed
 
 

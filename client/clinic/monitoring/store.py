@@ -15,7 +15,6 @@ Nothing in it is a patient's name or number, a file's name or a pixel. Nothing o
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,13 +31,12 @@ from wardround.common.errors import InputError, RunError
 from wardround.common.files.atomic import (
     create_file,
     make_private_folder,
-    open_or_make,
     replace_file,
 )
 from wardround.common.files.json_lines import (
     NO_HASH,
     BrokenLineError,
-    append_line,
+    append_after_torn,
     from_line,
     read_json_lines,
     split_lines,
@@ -143,7 +141,7 @@ class MonitorFolder:
         """Write what was found, for good."""
         entries, previous = self._read_chain()
         line, _ = to_line(content, len(entries) + 1, previous)
-        _append_bytes(self.folder / "periods.jsonl", line + b"\n")
+        append_after_torn(self.folder / "periods.jsonl", line + b"\n")
 
     def key_of(self, text: str) -> str:
         """Return the key of a file or a series, of which nobody reads its name."""
@@ -277,19 +275,4 @@ def _damaged(path: Path) -> InputError:
 
 
 def _append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    _append_bytes(path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-
-
-def _append_bytes(path: Path, block: bytes) -> None:
-    """Append lines for good; a last line that a killed process left torn is written over."""
-    descriptor = open_or_make(path, os.O_RDWR)
-    try:
-        length = os.lseek(descriptor, 0, os.SEEK_END)
-        if length:
-            with path.open("rb") as stream:
-                _, torn = split_lines(stream.read())
-            length -= len(torn)
-            os.ftruncate(descriptor, length)
-        append_line(descriptor, block, length, durable=True)
-    finally:
-        os.close(descriptor)
+    append_after_torn(path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))

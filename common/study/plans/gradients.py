@@ -42,7 +42,9 @@ def gradient_method(study: Study) -> str:
     if asked == "loop" or reference_of(study.loss) is not None:
         return "loop"
     if asked == "auto":
-        return PRIVATE_NETWORKS[name].method_for(study.data.dimensions)
+        entry = PRIVATE_NETWORKS[name]
+        is_beyond_ghost = entry.reuses_activation and study.model.activation == "prelu"
+        return "loop" if is_beyond_ghost else entry.method_for(study.data.dimensions)
     way = PRIVATE_NETWORKS[name].opacus if name in PRIVATE_NETWORKS else "verified"
     return OPACUS if way == "verified" else f"opacus-{way}"
 

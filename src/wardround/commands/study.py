@@ -82,7 +82,6 @@ def check(
         require_simulation(study, str(path))
     notes = (*refused_at_first(study), *package_notes(study), *_start_notes(study))
     _require_network(study)
-    _require_frozen(study)
     if as_json:
         said = {"name": study.name, "digest": study.digest, "notes": notes}
         sys.stdout.write(json.dumps(said) + "\n")
@@ -124,35 +123,21 @@ def lock(
 
 
 def _require_network(study: "Study") -> None:
-    """Check a network of MONAI, or of a package that is installed here, by building it.
+    """Check by building it what does not follow from the study alone, if its packages are here.
 
     Raises:
-        StudyError: It does not take what the study says.
+        StudyError: The network does not take what the study says, or what is frozen of it leaves
+            nothing to train, to share or to keep.
     """
     from wardround.common.files.packages.references import MONAI
     from wardround.common.files.packages.snapshot import is_installed
 
     name = study.model.network
-    if name.startswith(MONAI) or (":" in name and all(map(is_installed, study.packages))):
+    is_here = all(map(is_installed, study.packages))
+    if name.startswith(MONAI) or (is_here and (":" in name or study.model.frozen)):
         from wardround.common.models.networks.registry import require_network
 
         require_network(study)
-
-
-def _require_frozen(study: "Study") -> None:
-    """Make sure that what a study freezes leaves something to train, to share, and to keep.
-
-    Raises:
-        StudyError: It is not.
-    """
-    from wardround.common.files.packages.snapshot import is_installed
-
-    if study.model.frozen and all(map(is_installed, study.packages)):
-        from wardround.common.models.networks.registry import build_network
-        from wardround.common.models.sharing import layout_of
-        from wardround.common.study.plans.strategy import plan_of
-
-        layout_of(build_network(study, study.federation.seed), plan_of(study))
 
 
 def _start_notes(study: "Study") -> Iterator[str]:

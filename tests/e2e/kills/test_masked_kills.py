@@ -30,7 +30,7 @@ from wardround.common.security.peers import write_peers
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.server.checkpoints.history import read_records
 from wardround.server.checkpoints.store import CheckpointStore
-from wardround.server.operators.client import server_at
+from wardround.server.operators.client import ServerLine, server_at
 from wardround.server.operators.messages import Submission
 from wardround.server.scheduling.folder import RunFolder
 from wardround.simulations.experiment.federation import (
@@ -137,6 +137,21 @@ def model_in_one_process(
         return digest(run_federation(grid, STUDY, root / "checkpoints").parameters)
 
 
+def wait_for_stage(site: Path, stage: str) -> None:
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while answered(site) < STAGES.index(stage) + 1:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def require_finished(line: ServerLine, run: str) -> None:
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while not (summary := line.show(run).summary).is_over:
+        assert time.monotonic() < until, summary
+        time.sleep(0.2)
+    assert summary.state == "finished", summary.message
+
+
 @pytest.mark.parametrize("stage", CHOSEN)
 def test_a_daemon_killed_in_a_masked_round_costs_the_others_nothing(
     stage: str,
@@ -149,16 +164,10 @@ def test_a_daemon_killed_in_a_masked_round_costs_the_others_nothing(
     victim = next(folder for folder in folders if folder.name == VICTIM)
     with server_at(str(federation.server)) as line:
         name = line.submit(Submission(STUDY.to_toml(), "toml", SITES)).run
-        until = time.monotonic() + _PATIENCE_SECONDS
-        while answered(victim) < STAGES.index(stage) + 1:
-            assert time.monotonic() < until, line.show(name).summary
-            time.sleep(0.02)
+        wait_for_stage(victim, stage)
         os.kill(federation.child(VICTIM).pid, signal.SIGKILL)
         killed = time.monotonic()
-        while not (summary := line.show(name).summary).is_over:
-            assert time.monotonic() < until, summary
-            time.sleep(0.2)
-    assert summary.state == "finished", summary.message
+        require_finished(line, name)
     assert time.monotonic() - killed < 60
     store = CheckpointStore(RunFolder(federation.server, name).checkpoints)
     records = [one for one in read_records(store.history_path) if one.sites]
@@ -182,19 +191,13 @@ def test_a_server_killed_in_a_masked_round_goes_on_to_the_same_sum(
     watched = next(folder for folder in folders if folder.name == VICTIM)
     with server_at(str(federation.server)) as line:
         name = line.submit(Submission(PATIENT.to_toml(), "toml", SITES)).run
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while answered(watched) < STAGES.index(stage) + 1:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_for_stage(watched, stage)
     os.kill(federation.child(SERVER_FOLDER).pid, signal.SIGKILL)
     killed = time.monotonic()
     federation.child(SERVER_FOLDER).end(0.0)
     federation.start_server()
     with server_at(str(federation.server)) as line:
-        while not (summary := line.show(name).summary).is_over:
-            assert time.monotonic() < until, summary
-            time.sleep(0.2)
-    assert summary.state == "finished", summary.message
+        require_finished(line, name)
     assert time.monotonic() - killed < 60
     store = CheckpointStore(RunFolder(federation.server, name).checkpoints)
     records = [one for one in read_records(store.history_path) if one.sites]

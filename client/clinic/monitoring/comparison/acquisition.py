@@ -31,7 +31,7 @@ def acquisition_shifts(rows: Floats, names: Sequence[str]) -> dict[str, Floats]:
         names: Of the columns; a channel's have its name before them.
 
     Returns:
-        None where the columns are no statistics of images.
+        By the change's name; nothing where the columns are no statistics of images.
     """
     befores = [name.removesuffix(_KNOWN[-1]) for name in names if name.endswith(_KNOWN[-1])]
     channels = [{n: names.index(f"{b}{n}") for n in _OWN if f"{b}{n}" in names} for b in befores]

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from wardround.client.clinic.pacs.archive import PacsError, value_of
 from wardround.client.clinic.pacs.identity import Algorithm
 from wardround.client.clinic.pacs.results.codes import COUNT, NO_UNIT, SCORE, terms_of
-from wardround.client.clinic.pacs.results.report import algorithm_id, make_report, rounded
+from wardround.client.clinic.pacs.results.report import (
+    algorithm_id,
+    make_report,
+    measured_images,
+    rounded,
+)
 from wardround.client.clinic.pacs.results.segmentation import (
     ResultNames,
     import_highdicom,
@@ -85,15 +90,11 @@ def report_boxes(source: Source, found: BoxesOfImage, algorithm: Algorithm) -> "
     from highdicom.sr import (
         Measurement,
         MeasurementsAndQualitativeEvaluations,
-        SourceImageForMeasurementGroup,
         TrackingIdentifier,
     )
 
     names = names_for(source, algorithm)
-    images = [
-        SourceImageForMeasurementGroup(str(one.SOPClassUID), str(one.SOPInstanceUID))
-        for one in source.datasets
-    ]
+    images = measured_images(source)
     groups: list[object] = []
     for number, (name, count) in enumerate(zip(found.classes, found.counts, strict=True), 1):
         measured = Measurement(name=COUNT.concept, value=count, unit=NO_UNIT.concept)

@@ -161,15 +161,7 @@ def _report(
         "resourceType": "DiagnosticReport",
         "status": "preliminary",
         "identifier": [{"system": _UID_SYSTEM, "value": f"urn:oid:{uid}"}],
-        "code": {
-            "coding": [
-                {
-                    "system": "http://loinc.org",
-                    "code": "18748-4",
-                    "display": "Diagnostic imaging study",
-                }
-            ]
-        },
+        "code": {"coding": [_STUDY_CODE]},
         "subject": _subject(source),
         "issued": datetime.now(UTC).isoformat(timespec="seconds"),
         "imagingStudy": [

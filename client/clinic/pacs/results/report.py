@@ -20,7 +20,9 @@ from wardround.client.clinic.pacs.results.segmentation import (
     ResultNames,
     import_highdicom,
     names_for,
+    repeating,
     segment_uid,
+    series_description,
 )
 from wardround.client.clinic.pacs.source import Source
 
@@ -112,15 +114,11 @@ def report_classes(
         Measurement,
         MeasurementsAndQualitativeEvaluations,
         QualitativeEvaluation,
-        SourceImageForMeasurementGroup,
         TrackingIdentifier,
     )
 
     names = names_for(source, algorithm)
-    images = [
-        SourceImageForMeasurementGroup(str(one.SOPClassUID), str(one.SOPInstanceUID))
-        for one in source.datasets
-    ]
+    images = measured_images(source)
     groups = []
     for number, (name, probability) in enumerate(zip(classes, probabilities, strict=True), 1):
         measurement = Measurement(
@@ -147,6 +145,16 @@ def report_classes(
 def rounded(value: float) -> float:
     """Return a number with as many digits as a report gives."""
     return float(f"{value:.{_DIGITS}g}")
+
+
+def measured_images(source: Source) -> list[Any]:
+    """Return the images that a group of the report is about."""
+    from highdicom.sr import SourceImageForMeasurementGroup
+
+    return [
+        SourceImageForMeasurementGroup(str(one.SOPClassUID), str(one.SOPInstanceUID))
+        for one in source.datasets
+    ]
 
 
 def algorithm_id(algorithm: Algorithm) -> Any:
@@ -207,7 +215,7 @@ def make_report(  # what a report consists of
         title=codes.DCM.ImagingMeasurementReport,
     )
     kind = Comprehensive3DSR if in_space else ComprehensiveSR
-    try:
+    with repeating("a report"):
         made = kind(
             evidence=list(evidence),
             content=content,
@@ -223,11 +231,5 @@ def make_report(  # what a report consists of
             is_final=False,
             is_verified=False,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        msg = (
-            "the images of the series lack what a report has to repeat of them "
-            f"({type(error).__name__}): nothing is stored."
-        )
-        raise PacsError(msg) from None
-    made.SeriesDescription = f"{NOT_FOR_DIAGNOSIS}: {algorithm.label}"[:64]
+    made.SeriesDescription = series_description(algorithm)
     return made

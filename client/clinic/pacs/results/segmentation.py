@@ -1,6 +1,7 @@
 """A segmentation as a DICOM object (SEG, PS3.3 A.51): one binary segment a foreground class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ def make_segmentation(
         msg = f"a segmentation of {len(classes)} classes has labels beyond them, or nothing to find"
         raise ValueError(msg)
     names = names_for(source, algorithm)
-    try:
+    with repeating("a segmentation"):
         made = highdicom.seg.Segmentation(
             source_images=list(source.datasets),
             pixel_array=labels if source.frames is None or len(labels) > 1 else labels[0],
@@ -117,15 +118,34 @@ def make_segmentation(
             content_description=NOT_FOR_DIAGNOSIS,
             omit_empty_frames=False,
         )
+    made.SeriesDescription = series_description(algorithm)
+    _name_dimensions(made, names.dimensions)
+    return made
+
+
+@contextmanager
+def repeating(what: str) -> Iterator[None]:
+    """Say it in words where an object cannot repeat what it has to of the images.
+
+    Args:
+        what: The object, e.g. "a report".
+
+    Raises:
+        PacsError: The images lack it.
+    """
+    try:
+        yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = (
-            "the images of the series lack what a segmentation has to repeat of them "
+            f"the images of the series lack what {what} has to repeat of them "
             f"({type(error).__name__}): nothing is stored."
         )
         raise PacsError(msg) from None
-    made.SeriesDescription = f"{NOT_FOR_DIAGNOSIS}: {algorithm.label}"[:64]
-    _name_dimensions(made, names.dimensions)
-    return made
+
+
+def series_description(algorithm: Algorithm) -> str:
+    """Return what a viewer shows of a series that a model made."""
+    return f"{NOT_FOR_DIAGNOSIS}: {algorithm.label}"[:64]
 
 
 def _segment(number: int, name: str, names: ResultNames, algorithm: Algorithm) -> object:

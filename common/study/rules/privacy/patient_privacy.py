@@ -146,6 +146,11 @@ def _network_is_private(study: Study) -> Iterator[str]:
             f"privacy.gradients = 'opacus' does not fit {name}, of which Opacus finds no gradient "
             f"of a single patient: remove it, or choose one of {able}."
         )
+    if gradients == "opacus" and entry.opacus == "ew" and study.model.activation == "prelu":
+        yield (
+            f"privacy.gradients = 'opacus' does not fit model.activation = 'prelu' in {name}: its "
+            "expanded weights know no activation that learns. Remove one of the two."
+        )
     replaced = chooses_batch(study.model) and study.model.fixer != "none"
     if chosen not in entry.normalisations and not replaced:
         allowed = ", ".join(repr(choice) for choice in entry.normalisations)

@@ -7,25 +7,20 @@ from pathlib import Path
 import pytest
 from tests.support.studies.tiny_study import Said
 from tests.unit.server.scheduling.test_repeat import (
-    DONE,
     LATE,
-    SITES,
-    STUDY,
-    commit_rounds,
+    put_run,
     request,
 )
 
 from wardround.common.errors import InputError, RunError
 from wardround.server.checkpoints.release import revoked_because
-from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.identity.operator_access import issue_operator
 from wardround.server.operators.client import server_at
 from wardround.server.operators.grpc_server import operators_served
 from wardround.server.operators.messages import WithdrawalAsked
-from wardround.server.scheduling.folder import RunFolder, RunStatus
+from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.leaving import Question, answer_aside, begin
-from wardround.server.scheduling.store import all_runs, changing
-from wardround.server.scheduling.submission import submit_study
+from wardround.server.scheduling.store import all_runs
 from wardround.server.service.installation import init_server
 from wardround.server.sites.withdrawal_requests import keep_request
 from wardround.simulations.local_federation.processes import free_port
@@ -38,13 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A server folder with a run of three sites, of which west came in the fourth round."""
     folder = tmp_path_factory.mktemp("s") / "server"
     init_server(folder, "Demo", ["localhost"], "127.0.0.1", 8443)
-    with changing(folder) as connection:
-        for number, site in enumerate(SITES):
-            connection.execute("INSERT INTO members VALUES (?, ?, 5.0)", (site, f"key-{number}"))
-    row = submit_study(folder, STUDY)
-    run = RunFolder(folder, row.run)
-    commit_rounds(CheckpointStore(run.checkpoints), STUDY)
-    run.put_status(RunStatus(row.run, STUDY.name, STUDY.digest, "running", DONE, took_part=SITES))
+    put_run(folder)
     return folder
 
 

@@ -8,17 +8,16 @@ import pytest
 import torch
 from tests.support.hospitals.every_task import study_of
 from tests.support.hospitals.image_ward import ward_study
+from tests.unit.client.training.test_feature_objectives import start_of
 
 from wardround.client.data.batch import Batch
 from wardround.client.session.model_context import ModelContext
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.objectives.registry import build_objective
-from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import StudyError
 from wardround.common.models.networks.feature_moments import moments_of
 from wardround.common.models.networks.registry import build_network
 from wardround.common.models.sharing import head_layer
-from wardround.common.parameters.schema import read_parameters
 
 
 def started(**sections: Any) -> tuple[ModelContext, LocalStart]:
@@ -26,17 +25,7 @@ def started(**sections: Any) -> tuple[ModelContext, LocalStart]:
     federation = {**asked, **sections.get("federation", {})}
     study = ward_study(**{**sections, "federation": federation})
     context = ModelContext.build(study, "cpu")
-    return context, LocalStart(
-        network=context.network,
-        parameters=read_parameters(context.network),
-        auxiliary={},
-        memory={},
-        plan=context.plan,
-        layout=context.layout,
-        training=study.training,
-        position=SchedulePosition(0.0, 1.0, 1),
-        loss=lambda logits, targets: logits.mean(),
-    )
+    return context, start_of(context)
 
 
 def batch_of(seed: int) -> Batch:

@@ -17,23 +17,27 @@ from wardround.common.models.sharing import head_layer
 from wardround.common.parameters.schema import read_parameters
 
 
+def start_of(context: ModelContext) -> LocalStart:
+    """A first local step, with a loss that looks at nothing but the logits."""
+    return LocalStart(
+        network=context.network,
+        parameters=read_parameters(context.network),
+        auxiliary={},
+        memory={},
+        plan=context.plan,
+        layout=context.layout,
+        training=context.study.training,
+        position=SchedulePosition(0.0, 1.0, 1),
+        loss=lambda logits, targets: logits.mean(),
+    )
+
+
 def test_the_term_is_the_mean_square_of_the_features_and_the_network_is_left_as_it_was() -> None:
     asked = {"objective": "small-features", "options": {"feature_weight": 0.5}}
     study = ward_study(federation=asked)
     context = ModelContext.build(study, "cpu")
     network = context.network
-    start = LocalStart(
-        network=network,
-        parameters=read_parameters(network),
-        auxiliary={},
-        memory={},
-        plan=context.plan,
-        layout=context.layout,
-        training=study.training,
-        position=SchedulePosition(0.0, 1.0, 1),
-        loss=lambda logits, targets: logits.mean(),
-    )
-    objective = build_objective(start)
+    objective = build_objective(start_of(context))
     assert objective is not None
     seen: list[torch.Tensor] = []
     look = head_layer(network).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -54,19 +58,7 @@ def aligned(**model: Any) -> tuple[ModelContext, LocalStart]:
     asked = {"objective": "aligned-features", "options": {"feature_weight": 0.5}}
     study = ward_study(federation=asked, model={"normalisation": "batch", **model})
     context = ModelContext.build(study, "cpu")
-    network = context.network
-    start = LocalStart(
-        network=network,
-        parameters=read_parameters(network),
-        auxiliary={},
-        memory={},
-        plan=context.plan,
-        layout=context.layout,
-        training=study.training,
-        position=SchedulePosition(0.0, 1.0, 1),
-        loss=lambda logits, targets: logits.mean(),
-    )
-    return context, start
+    return context, start_of(context)
 
 
 def normalisations(network: torch.nn.Module) -> Iterator[torch.nn.BatchNorm3d]:

@@ -57,15 +57,20 @@ def commit_rounds(store: CheckpointStore, study: Study, done: int = DONE) -> Non
         store.commit(Commit(progress, {"w": torch.tensor([float(number)])}))
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Path:
-    with changing(tmp_path) as connection:
+def put_run(folder: Path) -> None:
+    """Give a server folder its members, and a run of them of which some rounds are done."""
+    with changing(folder) as connection:
         for number, site in enumerate(SITES):
             connection.execute("INSERT INTO members VALUES (?, ?, 5.0)", (site, f"key-{number}"))
-    row = submit_study(tmp_path, STUDY)
-    run = RunFolder(tmp_path, row.run)
+    row = submit_study(folder, STUDY)
+    run = RunFolder(folder, row.run)
     commit_rounds(CheckpointStore(run.checkpoints), STUDY)
     run.put_status(RunStatus(row.run, STUDY.name, STUDY.digest, "running", DONE, took_part=SITES))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    put_run(tmp_path)
     return tmp_path
 
 

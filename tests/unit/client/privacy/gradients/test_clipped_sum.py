@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients import ghost_layers
+from wardround.client.privacy.gradients.choice import exact_method
 from wardround.client.privacy.gradients.clipped_sum import METHODS, clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import loop_clipped_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch, PatientIndex
 from wardround.client.training.losses.registry import build_loss
 from wardround.common.errors import RunError, StudyError
 from wardround.common.models.networks.registry import build_network
-from wardround.common.study.loading import parse_study
+from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.study import Study
@@ -131,6 +132,30 @@ def test_the_method_of_every_private_network_gives_the_sum_of_the_loop(
     expected = loop_clipped_sum(network, patients, cross_entropy, clip)
     found = clipped_gradient_sum(network, patients, cross_entropy, clip, method, 16)
     # In double precision: some of these networks blow up the rounding of single precision.
+    assert distance(found, expected) < 1e-10
+
+
+LEARNING = ("small-cnn", "mlp", "unet", "basic-unet", "segresnet", "dynunet", "resnet18")
+
+
+@pytest.mark.parametrize("gradients", ["auto", "opacus"])
+@pytest.mark.parametrize("name", LEARNING)
+def test_an_activation_that_learns_trains_privately_also_where_a_block_calls_it_twice(
+    name: str, gradients: str
+) -> None:
+    normalisation = PRIVATE_NETWORKS[name].normalisations[0]
+    study = study_for(name, 2, activation="prelu", normalisation=normalisation)
+    private = {"privacy.mode": "patient", "privacy.gradients": gradients}
+    if gradients == "opacus" and PRIVATE_NETWORKS[name].opacus != "hooks":
+        with pytest.raises(StudyError, match=rf"'opacus' does not fit .*{name}"):
+            with_changes(study, private)
+        return
+    study = with_changes(study, private)
+    network, patients = private_network(study), batch_for(study)
+    clip = typical_norm(network, patients)
+    expected = loop_clipped_sum(network, patients, cross_entropy, clip)
+    method = exact_method(study, network.float())
+    found = clipped_gradient_sum(network.double(), patients, cross_entropy, clip, method, 16)
     assert distance(found, expected) < 1e-10
 
 
