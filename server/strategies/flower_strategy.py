@@ -11,7 +11,7 @@ from flwr.serverapp import strategy
 from numpy.typing import NDArray
 
 from wardround.common.errors import RunError
-from wardround.common.flower.logs import quieten_flower
+from wardround.common.flower.logs import overhear_flower, quieten_flower
 from wardround.common.flower.site_grid import SiteGrid, empty_run
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.array_records import from_array_record, to_array_record
@@ -83,7 +83,7 @@ class StockStrategy:
         """
         name = type(self._strategy).__name__
         try:
-            with quieten_flower(logging.WARNING):
+            with overhear_flower() as heard:
                 record, _ = self._strategy.aggregate_train(self._number, self._replies)
         except Exception as error:  # a stock class refuses in many ways
             logger.exception("stock strategy %s failed", name)
@@ -92,8 +92,11 @@ class StockStrategy:
             )
             raise RunError(msg) from None
         if not record:
-            msg = f"Flower's {name} made no model of {_updates(self._replies)}: {_REMEDY}"
+            why = f" ({heard[-1].rstrip('.')})" if heard else ""
+            msg = f"Flower's {name} made no model of {_updates(self._replies)}{why}: {_REMEDY}"
             raise RunError(msg)
+        for line in heard:
+            logger.warning("%s: %s", name, line)
         self._replies = []
         combined = {**self._others.finish(), **from_array_record(record)}
         return {

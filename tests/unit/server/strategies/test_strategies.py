@@ -15,6 +15,7 @@ from tests.support.hospitals.linear_federation import (
 )
 from torch import Tensor
 
+from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.study.plans.strategy import PRESETS, plan_from
@@ -165,6 +166,17 @@ def test_flowers_steps_do_not_depend_on_the_order_in_which_a_site_names_its_numb
     found = strategy.finish()
     assert torch.equal(found["weight"], torch.full((2, 3), 3.0))
     assert torch.equal(found["bias"], torch.ones(2))
+
+
+def test_a_class_of_flower_that_has_too_few_updates_says_how_many_it_needs_and_nothing_itself(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(
+        RunError, match=r"Bulyan made no model of 3 updates \(.*least 7.*: add sites"
+    ):
+        run("flower:Bulyan", 1, (10, 30, 60))
+    said = capfd.readouterr()
+    assert said.out + said.err == ""
 
 
 def test_flowers_mean_is_ours() -> None:
