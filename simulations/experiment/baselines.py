@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from wardround.common.errors import RunError, WardroundError
+from wardround.common.parameters.schema import Parameters
 from wardround.common.runtime.system.limits import cores
+from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 from wardround.common.study.variants import plain, without_privacy
@@ -40,12 +42,24 @@ def baselines_of(study: Study, folders: Sequence[Path], pooled: Path) -> list[Ba
         folders: The sites.
         pooled: A site folder with all sites' examinations.
     """
-    standalone = without_privacy(plain(study))
-    single = [Baseline(local_model(folder.name), (folder,), standalone) for folder in folders]
-    baselines = [Baseline(POOLED, (pooled,), standalone), *single]
+    standalone, unused = without_privacy(plain(study)), _unused(study)
+    single = [
+        Baseline(local_model(folder.name), (folder,), standalone, unused) for folder in folders
+    ]
+    baselines = [Baseline(POOLED, (pooled,), standalone, unused), *single]
     if what_leaves(study).noise_added_by == "nobody":
         return baselines
     return [Baseline(UNPROTECTED, tuple(folders), without_privacy(study)), *baselines]
+
+
+def _unused(study: Study) -> Parameters:
+    """Return what a strategy's objective adds to the network, which a site alone does not train."""
+    if plan_of(study).objective != "coral":
+        return {}
+    from wardround.common.models.networks.feature_moments import untouched_moments
+    from wardround.common.models.networks.registry import build_network
+
+    return untouched_moments(build_network(study, study.federation.seed))
 
 
 def train_baselines(

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flwr.serverapp import Grid
@@ -12,7 +12,7 @@ from wardround.common.parameters.schema import Parameters
 from wardround.common.study.plans.contributions import has_contributions
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
-from wardround.server.checkpoints.store import CheckpointStore
+from wardround.server.checkpoints.store import CheckpointStore, Commit
 from wardround.server.rounds.loop import RoundFinished
 from wardround.server.sites.exchange import Node
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
@@ -49,11 +49,14 @@ class Baseline:
     Attributes:
         folders: The sites that train it; one trains alone.
         study: What they follow.
+        unused: Numbers that the federated model has beside, and no answer depends on: the model
+            is completed with them, so that the run's network holds it too.
     """
 
     name: str
     folders: tuple[Path, ...]
     study: Study
+    unused: Parameters = field(default_factory=dict)
 
 
 def train_together(
@@ -72,20 +75,8 @@ def train_together(
     finished = load_trained(run_folder, name)
     if finished is not None:
         return finished
-    done = max((record.round for record in history_of(run_folder, name)), default=0)
-    watch(StageStarted(name, study.federation.rounds, done))
-
-    def listen(event: RoundFinished) -> None:
-        _tell(watch, name, event)
-
-    updates = updates_of(run_folder) if name == FEDERATED and has_contributions(study) else None
-    commit = run_federation(grid, study, checkpoints_of(run_folder, name), listen, nodes, updates)
-    run, number = commit.progress.run, commit.progress.round
-    (run_folder / "models").mkdir(exist_ok=True)
-    facts = {"round": str(number), "model": name, "run": run}
-    save_model(_model(run_folder, name), commit.parameters, facts)
-    watch(StageFinished(name))
-    return TrainedModel(name, run, number, commit.parameters)
+    commit = _run_rounds(run_folder, grid, study, name, watch, nodes)
+    return _keep(run_folder, name, commit, {}, watch)
 
 
 def train_baseline(run_folder: Path, baseline: Baseline, machine: Machine, watch: Watch) -> None:
@@ -99,7 +90,8 @@ def train_baseline(run_folder: Path, baseline: Baseline, machine: Machine, watch
     shutil.rmtree(checkpoints_of(run_folder, name), ignore_errors=True)
     standalone = len(baseline.folders) == 1
     with open_grid(baseline.folders, study, machine, standalone) as grid:
-        train_together(run_folder, grid, study, name, watch)
+        commit = _run_rounds(run_folder, grid, study, name, watch)
+    _keep(run_folder, name, commit, baseline.unused, watch)
 
 
 def load_trained(run_folder: Path, name: str) -> TrainedModel | None:
@@ -120,6 +112,37 @@ def updates_of(run_folder: Path) -> Path:
 def history_of(run_folder: Path, name: str) -> tuple[RoundRecord, ...]:
     """Return what is recorded of a model's training, finished or not."""
     return tuple(read_records(CheckpointStore(checkpoints_of(run_folder, name)).history_path))
+
+
+def _run_rounds(
+    run_folder: Path,
+    grid: Grid,
+    study: Study,
+    name: str,
+    watch: Watch,
+    nodes: Sequence[Node] | None = None,
+) -> Commit:
+    done = max((record.round for record in history_of(run_folder, name)), default=0)
+    watch(StageStarted(name, study.federation.rounds, done))
+
+    def listen(event: RoundFinished) -> None:
+        _tell(watch, name, event)
+
+    updates = updates_of(run_folder) if name == FEDERATED and has_contributions(study) else None
+    return run_federation(grid, study, checkpoints_of(run_folder, name), listen, nodes, updates)
+
+
+def _keep(
+    run_folder: Path, name: str, commit: Commit, unused: Parameters, watch: Watch
+) -> TrainedModel:
+    """Write a finished model into its file."""
+    run, number = commit.progress.run, commit.progress.round
+    parameters = {**commit.parameters, **unused}
+    (run_folder / "models").mkdir(exist_ok=True)
+    facts = {"round": str(number), "model": name, "run": run}
+    save_model(_model(run_folder, name), parameters, facts)
+    watch(StageFinished(name))
+    return TrainedModel(name, run, number, parameters)
 
 
 def _tell(watch: Watch, stage: str, event: RoundFinished) -> None:

@@ -54,6 +54,23 @@ def add_moments(network: nn.Module, head: nn.Module) -> None:
         del network.monai_definition
 
 
+def untouched_moments(network: nn.Module) -> dict[str, Tensor]:
+    """Return the moments in a network as numbers of its own, as they are before training.
+
+    A model that was trained without the objective, beside one that was, is completed with them: no
+    answer depends on them.
+
+    Args:
+        network: Newly built.
+    """
+    return {
+        f"{name}.{key}": value.clone()
+        for name, layer in network.named_modules()
+        if isinstance(layer, FeatureMoments)
+        for key, value in layer.named_buffers()
+    }
+
+
 def moments_of(head: nn.Module) -> FeatureMoments:
     """Return what :func:`add_moments` added to a last layer."""
     found = head.get_submodule(_NAME)

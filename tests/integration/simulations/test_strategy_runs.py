@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.hospitals.table_sites import ALONE, StoppedError, study_for, write_sites
+from tests.support.stage import table_study, write_table
 
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
@@ -11,11 +12,14 @@ from wardround.client.site.state import SiteState
 from wardround.common.messages.instructions import Instruction
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.schema import write_parameters
+from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 from wardround.server.rounds.evaluation import measure_model
 from wardround.server.rounds.loop import RoundFinished
 from wardround.server.sites.site_info import describe_sites
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
+from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 
 REMEMBERING = ("scaffold", "fedadam", "fedbn", "fedrep", "ditto", "apfl", "feddyn", "moon")
 
@@ -119,3 +123,16 @@ def test_the_normalisations_of_fedbn_are_in_no_checkpoint(tmp_path: Path) -> Non
     for file in files:
         assert set(load_model(file).parameters) == set(context.layout.shared)
     assert {name.partition(".")[0] for name in context.layout.personal} == {"2"}
+
+
+def test_moments_that_an_objective_sends_are_no_hindrance_to_the_models_it_is_compared_with(
+    tmp_path: Path,
+) -> None:
+    manifest = write_table(tmp_path, 60, ("north", "south"))
+    chosen = {"federation.objective": "coral", "simulation.compare": True}
+    study = with_changes(table_study("held", manifest, rounds=1), chosen)
+    simulate(SimulationRequest(study, tmp_path / "run", ALONE))
+    network = ModelContext.build(study, "cpu").network
+    for model in ("federated", "pooled", "local-north", "local-south"):
+        saved = load_model(tmp_path / "run" / "models" / f"{model}.safetensors")
+        write_parameters(network, saved.parameters)
