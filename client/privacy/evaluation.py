@@ -27,7 +27,7 @@ from wardround.client.training.evaluation import (
     scored,
     stored_masks,
 )
-from wardround.common.metrics.noised import (
+from wardround.common.metrics.noised.encoding import (
     NORM_BOUND,
     NoisedSums,
     encode_loss,

@@ -16,7 +16,7 @@ from wardround.client.privacy.evaluation import patient_vectors
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import evaluate, evaluating
 from wardround.client.training.losses.registry import build_loss
-from wardround.common.metrics.noised import length_of
+from wardround.common.metrics.noised.encoding import length_of
 from wardround.common.metrics.sums import MetricSums, summarise
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
