@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.mean_weights import mean_weights
 from wardround.client.training.objectives.base import LocalStart, Objective
-from wardround.client.training.optimisers import set_learning_rate
+from wardround.client.training.optimisers import mean_weights, set_learning_rate
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.study.plans.learning_rate import learning_rate_at

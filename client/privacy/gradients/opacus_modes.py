@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
+from wardround.client.privacy.gradients.loop import PerSampleLoss
 from wardround.client.privacy.gradients.patient_batch import (
     PatientBatch,
     PatientIndex,
@@ -24,6 +24,7 @@ from wardround.client.privacy.gradients.patient_gradients import KeptGradients, 
 from wardround.client.training.schedule import is_full
 from wardround.common.errors import RunError
 from wardround.common.models.private_layers import require_opacus
+from wardround.common.models.sharing import trained_parameters
 
 # Those whose sum is held against autograd's in each pass stand first; of them the faster.
 OPACUS_MODES = ("hooks", "functorch", "ew")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
-from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
+from wardround.client.privacy.gradients.loop import PerSampleLoss
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.session.parallel.exchange import Exchange, Form
 from wardround.client.session.parallel.orders import (
@@ -39,6 +39,7 @@ from wardround.client.session.parallel.orders import (
 from wardround.client.session.parallel.shares import NetworkShare, share_sizes, shared_numbers
 from wardround.client.site.device import choose_device
 from wardround.common.errors import RunError
+from wardround.common.models.sharing import trained_parameters
 from wardround.common.parameters.schema import Parameters
 from wardround.common.runtime.seeds import derive_seed
 from wardround.common.runtime.system.processes import start_with_files

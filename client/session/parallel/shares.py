@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten
 
-from wardround.client.privacy.gradients.loop import trained_parameters
 from wardround.client.session.parallel.exchange import Exchange
+from wardround.common.models.sharing import trained_parameters
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
