@@ -25,8 +25,9 @@ from wardround.client.data.manifest.parts.partition import new_and_old, partitio
 from wardround.client.data.manifest.rows import name_rows
 from wardround.client.data.patches import PatchDrawer
 from wardround.client.data.preprocessing.cache import MemoryBudget, PreparedSplit, prepare_split
+from wardround.client.data.preprocessing.case import StoredMask
 from wardround.client.data.preprocessing.disk_cache import PreparedFolder
-from wardround.client.data.preprocessing.preprocessing import StoredMask, read_channels
+from wardround.client.data.preprocessing.preprocessing import read_channels
 from wardround.client.data.same_images import held_by, require_parted
 from wardround.client.policy.policy import is_simulated
 from wardround.client.site.folder import Site

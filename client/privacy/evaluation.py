@@ -40,7 +40,7 @@ from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
-    from wardround.client.data.preprocessing.preprocessing import StoredMask
+    from wardround.client.data.preprocessing.case import StoredMask
 
 Vector = NDArray[np.float64]
 
