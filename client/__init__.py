@@ -6,7 +6,7 @@ from wardround.common.runtime.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from wardround.client.clinic.local_training import LocalTraining, train_locally
-    from wardround.client.data.cohort import open_cohorts
+    from wardround.client.data.cohorts import open_cohorts
     from wardround.client.doctor.doctor import examine
     from wardround.client.policy.policy import Policy, open_policy
     from wardround.client.site.folder import Site, open_site

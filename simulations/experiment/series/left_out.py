@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.examination import SPLITS
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.examination import Examination
 from wardround.client.data.preprocessing.case import StoredMask
 from wardround.client.site.folder import Site, open_site

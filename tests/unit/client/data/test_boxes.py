@@ -18,7 +18,7 @@ from wardround.client.data.boxes import (
     stack_boxes,
     usable_boxes,
 )
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.label_words import LabelWords
 from wardround.client.data.manifest.manifest import open_manifest
 from wardround.client.data.preprocessing.own_grid import prepare_images

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wardround.client.data.cohort import Cohorts, open_cohorts
+from wardround.client.data.cohorts import Cohorts, open_cohorts
 from wardround.client.privacy.evaluation import patient_vectors
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import evaluate, evaluating
