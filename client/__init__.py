@@ -29,7 +29,7 @@ __getattr__, __dir__ = lazy_exports(
         "Policy": "wardround.client.policy.policy",
         "Site": "wardround.client.site.folder",
         "examine": "wardround.client.doctor.doctor",
-        "open_cohorts": "wardround.client.data.cohort",
+        "open_cohorts": "wardround.client.data.cohorts",
         "open_policy": "wardround.client.policy.policy",
         "open_site": "wardround.client.site.folder",
         "train_locally": "wardround.client.clinic.local_training",
