@@ -115,7 +115,7 @@ def _differentiate(loss: Tensor, optimiser: torch.optim.Optimizer, scaler: GradS
         loss.backward()  # type: ignore[no-untyped-call] # torch's own
         return
     while True:
-        scaler.scale(loss).backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward(retain_graph=True)  # type: ignore[no-untyped-call] # torch's own
         scaler.unscale_(optimiser)
         weights = (weight for group in optimiser.param_groups for weight in group["params"])
         gradients = [weight.grad for weight in weights if weight.grad is not None]

@@ -57,7 +57,7 @@ def opacus_clipped_sum(
     """
     weights = trained_parameters(network)
     with _kept_gradients(weights), _recording(network, mode) as run, torch.enable_grad():
-        patient_losses(run, piece, per_sample_loss).sum().backward()  # type: ignore[no-untyped-call]
+        patient_losses(run, piece, per_sample_loss).sum().backward()  # type: ignore[no-untyped-call] # torch's own
         samples, whole = _samples(weights, len(piece.examples)), _whole(weights)
     if not samples:
         return {}
@@ -147,11 +147,11 @@ def _out_of_place(network: nn.Module) -> Iterator[None]:
     changed = [layer for layer in network.modules() if getattr(layer, "inplace", False) is True]
     try:
         for layer in changed:
-            layer.inplace = False  # type: ignore[assignment]
+            layer.inplace = False  # type: ignore[assignment] # torch types it a module
         yield
     finally:
         for layer in changed:
-            layer.inplace = True  # type: ignore[assignment]
+            layer.inplace = True  # type: ignore[assignment] # torch types it a module
 
 
 def _samples(weights: dict[str, Tensor], examples: int) -> dict[str, Tensor]:

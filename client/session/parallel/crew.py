@@ -118,7 +118,7 @@ class Crew:
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Return what the network returns for all rows; its gradient is found by all processes."""
-        found = _Together.apply(self._anchor, self, *inputs)  # type: ignore[no-untyped-call]
+        found = _Together.apply(self._anchor, self, *inputs)  # type: ignore[no-untyped-call] # torch's own
         if self._form is None:
             msg = "the network was not run"
             raise TypeError(msg)
