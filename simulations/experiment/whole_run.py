@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flwr.serverapp import Grid
+
 from wardround.client.data.cohorts import Cohorts
 from wardround.common.files.tables import read_kept_table, write_table
 from wardround.common.parameters.schema import Parameters
@@ -16,6 +18,7 @@ from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.checkpoints.lost_sites import missed_rounds
+from wardround.server.sites.exchange import Node
 from wardround.server.sites.site_info import describe_sites
 from wardround.simulations.evidence.segmentation import marked_tests, worst_cases
 from wardround.simulations.experiment.baselines import baselines_of, train_baselines
@@ -114,7 +117,7 @@ class WholeRun:
             write_facts(self._out, started)
             self._watch(StageFinished("data"))
             with self._measuring(FEDERATED):
-                self._federated = train_together(
+                federated = self._federated = train_together(
                     self._out, grid, self._study, FEDERATED, self._watch, nodes
                 )
             baselines = self._baselines(sites)
@@ -123,34 +126,46 @@ class WholeRun:
                     self._out, baselines, self._machine.for_study(self._study), self._watch
                 )
             with self._measuring("test"):
-                self._watch(StageStarted("test"))
-                others = [load_trained(self._out, baseline.name) for baseline in baselines]
-                models = [self._federated, *self._whole(others)]
-                rows = cross_site_rows(grid, self._study, nodes, models, self._refused)
-                self._tested.extend(rows)
-                # Contributions are measured on all sites at once: their manifests are read once.
-                opened = dict[Path, Cohorts]() if self._tells_contributions(sites) else None
-                write_predictions(self._out, sites.folders, self._study, models, opened)
-                said = read_predictions(self._out, self._study)  # once: it may be large
-                names = [folder.name for folder in sites.folders]
-                self._tested.extend(paired_rows(said, self._study, names))
-                boxes = write_found_boxes(self._out, sites.folders, self._study, models)
-                self._tested.extend(boxes)
-                write_groups(self._out, sites.folders, self._study)
-                if self._study.continual is not None:
-                    from wardround.simulations.experiment.testing.waves import write_waves
+                self._test(facts, sites, (grid, nodes), federated, baselines)
 
-                    write_waves(self._out, sites.folders, self._study, self._federated)
-                self._write_contributions(sites, self._federated, opened)
-                attacked = backdoor_rows(sites.folders, self._study, self._federated)
-                self._tested.extend(attacked)
-                samples = self._out / "samples.npz"
-                write_samples(samples, sites.folders, self._study, self._federated)
-                if self._study.task.dense:
-                    self._write_failures(sites, said)
-                self._length_unit = length_unit(sites.folders, self._study)
-                self._write_model_folders(facts, sites, (models, baselines), said)
-                self._watch(StageFinished("test"))
+    def _test(
+        self,
+        facts: RunFacts,
+        sites: PreparedSites,
+        connected: tuple[Grid, Sequence[Node]],
+        federated: TrainedModel,
+        baselines: Sequence[Baseline],
+    ) -> None:
+        """Measure the models that were trained, and write down what there is of them."""
+        self._watch(StageStarted("test"))
+        others = [load_trained(self._out, baseline.name) for baseline in baselines]
+        models = [federated, *self._whole(others)]
+        grid, nodes = connected
+        rows = cross_site_rows(grid, self._study, nodes, models, self._refused)
+        self._tested.extend(rows)
+        # Contributions are measured on all sites at once: their manifests are read once.
+        opened = dict[Path, Cohorts]() if self._tells_contributions(sites) else None
+        write_predictions(self._out, sites.folders, self._study, models, opened)
+        said = read_predictions(self._out, self._study)  # once: it may be large
+        names = [folder.name for folder in sites.folders]
+        self._tested.extend(paired_rows(said, self._study, names))
+        boxes = write_found_boxes(self._out, sites.folders, self._study, models)
+        self._tested.extend(boxes)
+        write_groups(self._out, sites.folders, self._study)
+        if self._study.continual is not None:
+            from wardround.simulations.experiment.testing.waves import write_waves
+
+            write_waves(self._out, sites.folders, self._study, federated)
+        self._write_contributions(sites, federated, opened)
+        attacked = backdoor_rows(sites.folders, self._study, federated)
+        self._tested.extend(attacked)
+        samples = self._out / "samples.npz"
+        write_samples(samples, sites.folders, self._study, federated)
+        if self._study.task.dense:
+            self._write_failures(sites, said)
+        self._length_unit = length_unit(sites.folders, self._study)
+        self._write_model_folders(facts, sites, (models, baselines), said)
+        self._watch(StageFinished("test"))
 
     def _write_model_folders(
         self,

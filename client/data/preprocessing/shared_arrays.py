@@ -55,26 +55,39 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         own = data.of_channel(channel)
         planes.append(finish_images(block, stored.dtype == np.uint8, own))
     images = as_tensor(np.concatenate(planes, axis=1) if len(planes) > 1 else planes[0])
-    masks: Sequence[Tensor | None] = [None] * len(examinations)
-    stored_masks: list[StoredMask | None] = [None] * len(examinations)
-    if examinations[0].mask is not None:
-        stored = _items([e.mask for e in examinations if e.mask is not None])
-        labels = readers.sort_labels(stored, data.dimensions)
-        if labels.shape[2:] != spatial:
-            raise mismatch(labels.shape[2:], spatial)
-        words = label_words(site, study)
-        labels = check_labels(labels, words.label_count(study), data.ignore_label)
-        labels = words.map_mask(labels, study)
-        prepared = as_tensor(finish_masks(labels, data)[:, 0]).unbind()
-        size, unit = resized(spatial, data), (1.0,) * data.dimensions
-        stored_masks = [
-            unless_same(StoredMask(own, size, unit), mask)
-            for own, mask in zip(as_tensor(labels[:, 0]).unbind(), prepared, strict=True)
-        ]
-        masks = prepared
+    masks, stored_masks = _masks(examinations, spatial, site, study)
     spacing = tuple(have / now for have, now in zip(spatial, resized(spatial, data), strict=True))
     parts = zip(images.unbind(), masks, stored_masks, strict=True)
     return [Case(image, mask, spacing, stored=own) for image, mask, own in parts]
+
+
+def _masks(
+    examinations: Sequence[Examination], spatial: tuple[int, ...], site: Site, study: Study
+) -> tuple[Sequence[Tensor | None], Sequence[StoredMask | None]]:
+    """Return each examination's mask as it is trained with, and as it is stored where they differ.
+
+    Args:
+        spatial: Of the images as they were read.
+    """
+    data = study.data
+    if examinations[0].mask is None:
+        nobody = [None] * len(examinations)
+        return nobody, nobody
+    stored = _items([e.mask for e in examinations if e.mask is not None])
+    labels = readers.sort_labels(stored, data.dimensions)
+    if labels.shape[2:] != spatial:
+        raise mismatch(labels.shape[2:], spatial)
+    words = label_words(site, study)
+    labels = check_labels(labels, words.label_count(study), data.ignore_label)
+    labels = words.map_mask(labels, study)
+    prepared = as_tensor(finish_masks(labels, data)[:, 0]).unbind()
+    size, unit = resized(spatial, data), (1.0,) * data.dimensions
+    own = as_tensor(labels[:, 0]).unbind()
+    kept = [
+        unless_same(StoredMask(one, size, unit), mask)
+        for one, mask in zip(own, prepared, strict=True)
+    ]
+    return prepared, kept
 
 
 def shared_arrays(examination: Examination, data: DataSection) -> ArrayNames | None:
