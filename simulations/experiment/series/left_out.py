@@ -78,6 +78,9 @@ def predict_left_out(run: Path) -> None:
 
     All three parts of its patients are answered: none of them was trained on. Of boxes the metrics
     are written, with their intervals.
+
+    Raises:
+        InputError: The run has no finished model.
     """
     study = load_study(run / "study.toml")
     model = load_trained(run, FEDERATED)
