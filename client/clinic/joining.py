@@ -16,7 +16,8 @@ from torch import nn
 
 from wardround.client.clinic.inference.released_model import fetch_present
 from wardround.client.clinic.local_training import train_locally
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.doctor.decisions import find_study
 from wardround.client.policy.policy import open_policy
 from wardround.client.policy.rules import require_packages

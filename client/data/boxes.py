@@ -159,7 +159,7 @@ def place_boxes(boxes: Boxes, image: Image, turned: Image, data: DataSection) ->
     Returns:
         ``(M', 1 + 2 dims)`` float32 in voxels of what the network sees.
     """
-    from wardround.client.data.preprocessing.preprocessing import resampled_size
+    from wardround.client.data.preprocessing.steps import resampled_size
 
     dims = len(image.array.shape) - 1
     classes, low, high = boxes[:, :1], boxes[:, 1 : 1 + dims], boxes[:, 1 + dims :]

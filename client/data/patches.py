@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from wardround.client.data.preprocessing.preprocessing import Case
+from wardround.client.data.preprocessing.case import Case
 from wardround.common.study.study import Study
 
 MOST_POSITIONS = 4096  # evenly spaced; 96 kB a volume instead of 24 bytes for each of its voxels

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from wardround.client.data.cohort import Cohort
 from wardround.client.data.manifest.cells import parse_number
 from wardround.client.data.manifest.examination import Examination
-from wardround.client.data.preprocessing.preprocessing import Case, prepare_case
+from wardround.client.data.preprocessing.case import Case
+from wardround.client.data.preprocessing.preprocessing import prepare_case
 from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
 from wardround.common.errors import DataError

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.client.data.cohort import Cohorts, open_cohorts
+from wardround.client.data.cohorts import Cohorts, open_cohorts
 from wardround.client.egress.message_schema import update_bytes
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, open_policy

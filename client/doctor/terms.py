@@ -6,7 +6,7 @@ They say what this very site would give: its patients, its policy, and what is s
 from collections.abc import Iterator
 from pathlib import Path
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.policy.approvals import Terms
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import (

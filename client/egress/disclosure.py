@@ -19,7 +19,7 @@ from wardround.client.egress.message_schema import (
 from wardround.client.policy.policy import Policy
 from wardround.client.training.schedule import steps_a_round
 from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate
-from wardround.common.metrics.noised import NoisedSums
+from wardround.common.metrics.noised.encoding import NoisedSums
 from wardround.common.metrics.sums import MetricSums, SiteValues, summarise
 from wardround.common.metrics.task_sums import Counts
 from wardround.common.study.plans.what_leaves import what_leaves

@@ -125,7 +125,7 @@ class Cells:
     most: float = math.inf
 
     def allows(self, values: NDArray[np.generic]) -> bool:
-        """Return whether an array of numbers may hold these."""
+        """Return whether an array of numbers, of any shape, may hold these."""
         numbers = values.astype(np.float64)
         if not ((numbers >= 0) & (numbers <= self.most)).all():
             return False
@@ -144,7 +144,7 @@ class Rounded:
     most: float = 1e9
 
     def allows(self, values: NDArray[np.generic]) -> bool:
-        """Return whether an array of numbers may hold these, to the last bit."""
+        """Return whether an array of numbers, of any shape, may hold these to the last bit."""
         numbers = values.astype(np.float64)
         if not ((numbers >= self.least) & (numbers <= self.most)).all():
             return False

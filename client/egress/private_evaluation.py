@@ -24,7 +24,7 @@ from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import server_of
 from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.messages.instructions import Instruction
-from wardround.common.metrics.noised import NORM_BOUND
+from wardround.common.metrics.noised.encoding import NORM_BOUND
 from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.study import Study
 

@@ -55,7 +55,11 @@ def sign_update(
 
 
 def received_model(content: RecordDict) -> str:
-    """Return the digest of the model that a signed update says it was trained from."""
+    """Return the digest of the model that a signed update says it was trained from.
+
+    Raises:
+        TypeError: The site's own message holds something else there.
+    """
     record = content[LINEAGE_RECORD]
     if not isinstance(record, ConfigRecord):
         msg = f"{LINEAGE_RECORD} is no record of a signed update"

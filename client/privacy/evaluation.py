@@ -27,7 +27,7 @@ from wardround.client.training.evaluation import (
     scored,
     stored_masks,
 )
-from wardround.common.metrics.noised import (
+from wardround.common.metrics.noised.encoding import (
     NORM_BOUND,
     NoisedSums,
     encode_loss,
@@ -40,7 +40,7 @@ from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
-    from wardround.client.data.preprocessing.preprocessing import StoredMask
+    from wardround.client.data.preprocessing.case import StoredMask
 
 Vector = NDArray[np.float64]
 

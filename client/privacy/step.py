@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.arithmetic import exact_arithmetic
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
-from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
+from wardround.client.privacy.gradients.loop import PerSampleLoss
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.preconditions import checked_loss
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.training.local import LocalWork
 from wardround.client.training.losses.mean_loss import MeanLoss
-from wardround.client.training.mean_weights import mean_weights
 from wardround.client.training.objectives.base import LocalStart, Objective
-from wardround.client.training.optimisers import set_learning_rate
+from wardround.client.training.optimisers import mean_weights, set_learning_rate
+from wardround.common.models.sharing import trained_parameters
 from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.gaussian_mechanism import noised
 from wardround.common.privacy.secure_random import Randomness

@@ -8,7 +8,7 @@ from wardround.client.session.model_context import ModelContext
 from wardround.client.training.evaluation import evaluate, without_tta
 from wardround.client.training.objectives.base import Loss
 from wardround.common.messages.instructions import Instruction
-from wardround.common.metrics.noised import NoisedSums
+from wardround.common.metrics.noised.encoding import NoisedSums
 from wardround.common.metrics.sums import MetricSums
 from wardround.common.models.sharing import RECEIVED_LOSS
 from wardround.common.parameters.schema import Parameters

@@ -68,7 +68,7 @@ def fisher_information(network: nn.Module, old: Cohort, loss: Loss, seed: int) -
     for index in chosen:
         batch = old.batch(index[None], generator, device)
         network.zero_grad(set_to_none=True)
-        loss(network(*batch.inputs), batch.targets).backward()  # type: ignore[no-untyped-call]
+        loss(network(*batch.inputs), batch.targets).backward()  # type: ignore[no-untyped-call] # torch's own
         for name, weight in weights.items():
             if weight.grad is not None:
                 sums[name] += weight.grad.square()

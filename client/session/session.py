@@ -11,7 +11,8 @@ import torch
 
 import wardround
 from wardround.client.data.batch import Batch
-from wardround.client.data.cohort import Cohort, Cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import Cohorts
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.session.batches import batches_of_round
 from wardround.client.session.measurement import (

@@ -4,7 +4,7 @@ import logging
 from contextlib import suppress
 from dataclasses import replace
 
-from wardround.client.data.cohort import Cohorts, open_cohorts
+from wardround.client.data.cohorts import Cohorts, open_cohorts
 from wardround.client.data.reading.array_files import forget_arrays
 from wardround.client.data.source_files import SourceFiles, lists_of, remove_outdated
 from wardround.client.site.folder import Site, open_site

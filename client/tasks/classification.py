@@ -11,7 +11,7 @@ from torch import Tensor
 from wardround.client.tasks.task import Forward, Label, Spacing, UnusableLabelError
 from wardround.client.tasks.words import whole_number, word_among
 from wardround.common.metrics.classification import ClassificationSums
-from wardround.common.metrics.noised import encode_scores
+from wardround.common.metrics.noised.encoding import encode_scores
 from wardround.common.metrics.task_sums import Counts, Sums, TaskSums
 from wardround.common.study.registry import NO_CLASS
 from wardround.common.study.study import Study

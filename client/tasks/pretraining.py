@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from wardround.client.tasks.task import Forward, Label, Spacing
-from wardround.common.metrics.noised import encode_errors
+from wardround.common.metrics.noised.encoding import encode_errors
 from wardround.common.metrics.pretraining import PretrainingSums
 from wardround.common.study.sections.training import MaskingSection
 from wardround.common.study.study import Study

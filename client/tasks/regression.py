@@ -11,7 +11,7 @@ from torch import Tensor
 from wardround.client.tasks.classification import CountsAtTheEnd
 from wardround.client.tasks.task import Forward, Label, UnusableLabelError
 from wardround.client.tasks.words import number_in
-from wardround.common.metrics.noised import encode_estimates
+from wardround.common.metrics.noised.encoding import encode_estimates
 from wardround.common.metrics.regression import count_estimates
 from wardround.common.metrics.task_sums import Sums
 from wardround.common.study.study import Study

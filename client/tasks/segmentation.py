@@ -17,7 +17,7 @@ from wardround.client.tasks.windows import (
     slide_in_parts,
     slide_windows,
 )
-from wardround.common.metrics.noised import encode_dice
+from wardround.common.metrics.noised.encoding import encode_dice
 from wardround.common.metrics.segmentation import SegmentationSums, SurfaceSums
 from wardround.common.study.study import Study
 

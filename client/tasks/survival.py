@@ -11,7 +11,7 @@ from torch import Tensor
 from wardround.client.tasks.classification import CountsAtTheEnd
 from wardround.client.tasks.task import Forward, Label, UnusableLabelError
 from wardround.client.tasks.words import number_in
-from wardround.common.metrics.noised import encode_follow_up
+from wardround.common.metrics.noised.encoding import encode_follow_up
 from wardround.common.metrics.survival import SurvivalSums, count_survival, time_edges
 from wardround.common.metrics.task_sums import Sums
 from wardround.common.study.study import Study

@@ -205,7 +205,7 @@ class Task(Protocol):
             study: Says the classes.
 
         Returns:
-            ``(B, D - 2)``, as :mod:`wardround.common.metrics.noised` says for the task.
+            ``(B, D - 2)``, as :mod:`wardround.common.metrics.noised.encoding` says for the task.
         """
 
     def counter(self, study: Study, surfaces: bool) -> Counter:

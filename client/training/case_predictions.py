@@ -30,7 +30,7 @@ from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
     from wardround.client.data.manifest.examination import Examination
-    from wardround.client.data.preprocessing.preprocessing import StoredMask
+    from wardround.client.data.preprocessing.case import StoredMask
 
 Floats = NDArray[np.float64]
 _CPU = torch.device("cpu")

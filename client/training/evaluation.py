@@ -31,7 +31,7 @@ from wardround.common.models.networks.mirrors import mirrored_axes
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
-    from wardround.client.data.preprocessing.preprocessing import StoredMask
+    from wardround.client.data.preprocessing.case import StoredMask
     from wardround.client.training.registered import RegisteredCounts
 
 Loss = Callable[[Tensor, Tensor], Tensor]

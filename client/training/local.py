@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.mean_weights import mean_weights
 from wardround.client.training.objectives.base import LocalStart, Objective
-from wardround.client.training.optimisers import set_learning_rate
+from wardround.client.training.optimisers import mean_weights, set_learning_rate
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.study.plans.learning_rate import learning_rate_at
@@ -116,7 +115,7 @@ def _differentiate(loss: Tensor, optimiser: torch.optim.Optimizer, scaler: GradS
         loss.backward()  # type: ignore[no-untyped-call] # torch's own
         return
     while True:
-        scaler.scale(loss).backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward(retain_graph=True)  # type: ignore[no-untyped-call] # torch's own
         scaler.unscale_(optimiser)
         weights = (weight for group in optimiser.param_groups for weight in group["params"])
         gradients = [weight.grad for weight in weights if weight.grad is not None]

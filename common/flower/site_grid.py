@@ -26,6 +26,7 @@ __all__ = [
     "LOOK_SECONDS",
     "SUPERLINK_NODE_ID",
     "MessageNumbers",
+    "PassingGrid",
     "Run",
     "SiteGrid",
     "begin_local_run",
@@ -103,6 +104,48 @@ class SiteGrid(Grid):
 
     def close(self) -> None:
         """Free what the grid holds."""
+
+
+class PassingGrid(SiteGrid):
+    """A Grid over another one, to which it passes everything on.
+
+    Whoever derives from it adds what it notes or changes on the way.
+    """
+
+    def __init__(self, grid: SiteGrid) -> None:
+        super().__init__(grid.run)
+        self._grid = grid
+
+    def set_run(self, run: Run) -> None:
+        """Set the run this grid belongs to."""
+        self._grid.set_run(run)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the sites' node ids."""
+        return self._grid.get_node_ids()
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message for a site."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages to their sites; return their ids, by which replies are asked for."""
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies to these messages that are there."""
+        return self._grid.pull_messages(message_ids)
+
+    def close(self) -> None:
+        """Free what the grid holds."""
+        self._grid.close()
 
 
 def claim_identity(run_id: int) -> None:

@@ -13,7 +13,7 @@ from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of, metrics_of
 from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.refusals import REFUSAL_WORDS
-from wardround.common.metrics.noised import NoisedSums
+from wardround.common.metrics.noised.encoding import NoisedSums
 from wardround.common.metrics.records import (
     noised_from_record,
     noised_to_record,

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
-from wardround.common.metrics.noised import NoisedSums, checked_vector, length_of
+from wardround.common.metrics.noised.decoding import checked_vector
+from wardround.common.metrics.noised.encoding import NoisedSums, length_of
 from wardround.common.metrics.sums import (
     MetricSums,
     SiteValues,

@@ -127,7 +127,7 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
     if not any(weight.requires_grad for weight in network.parameters()):
         msg = "model.frozen leaves nothing to train: freeze less."
         raise StudyError(msg)
-    network.frozen_by_study = names  # type: ignore[assignment]
+    network.frozen_by_study = names  # type: ignore[assignment] # torch types it a module
 
 
 class _FrozenBatchNorm1d(nn.BatchNorm1d):

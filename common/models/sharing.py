@@ -36,6 +36,11 @@ CONTROL = "control/"  # before a parameter's name, in an order's and an update's
 RECEIVED_LOSS = "received-loss"
 
 
+def trained_parameters(network: nn.Module) -> Parameters:
+    """Return the parameters that a gradient changes, each once, by name."""
+    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The names of a network's numbers, by what becomes of them.

@@ -79,7 +79,7 @@ def load_model(path: Path) -> SavedModel:
 
     try:
         with safe_open(path, framework="pt") as stream:
-            parameters = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            parameters = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 # it is no mapping
             return SavedModel(parameters, stream.metadata() or {})
     except (OSError, SafetensorError) as error:
         kind = type(error).__name__

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wardround.common.messages.statistics import Cells
-from wardround.common.metrics.noised import nearest_counts
+from wardround.common.metrics.noised.decoding import nearest_counts
 from wardround.common.study.plans.statistics import (
     Histogram,
     asked_histograms,

@@ -95,7 +95,7 @@ class BufferedLoop(RoundLoop):
         )
         content = pack_instruction(instruction)
         size, progress = array_bytes(content), commit.progress
-        told = self._told_apart(progress)
+        told = self._asking.told_apart(progress)
         update_checks = UpdateChecks(
             self._study, progress.run, number, commit.parameters, progress.usual_norm
         )
@@ -135,12 +135,12 @@ class BufferedLoop(RoundLoop):
             refusal = unpack_refusal(reply.content)
             if refusal is not None:
                 raise RunError(refusal.reason or in_words(refusal.code))
-            signed = self._signed(site, reply.content)
+            signed = self._asking.signed(site, reply.content)
             update = unpack_update(reply.content, self._study)
-            self._note(results, site, update)
+            self._asking.note(results, site, update)
             model, norm = instruction.update_checks.admit(update)
             moved = _moved(model, instruction.update_checks.sent, commit, staleness)
-        self._combine(site, replace(update, parameters=moved), signed)
+        self._asking.combine(site, replace(update, parameters=moved), signed)
         results.count(site, update, norm, instruction.bytes_down)
         if update.metrics is not None and staleness == 0:
             results.sums[site] = update.metrics

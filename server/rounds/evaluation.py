@@ -12,7 +12,8 @@ from flwr.serverapp import Grid
 from wardround.common.errors import RunError
 from wardround.common.messages.instructions import EVALUATE, Instruction, pack_instruction
 from wardround.common.messages.replies import unpack_evaluation
-from wardround.common.metrics.noised import NoisedSums, merge_noised, summarise_noised
+from wardround.common.metrics.noised.decoding import merge_noised, summarise_noised
+from wardround.common.metrics.noised.encoding import NoisedSums
 from wardround.common.metrics.sums import (
     MetricSums,
     SiteValues,

@@ -1,23 +1,17 @@
-"""The round loop: send, collect, decide, aggregate, commit."""
+"""The round loop: have the sites train, decide, aggregate, commit."""
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import TYPE_CHECKING
 
-from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
-from wardround.common.errors import RunError, WardroundError
-from wardround.common.flower.messages.content import array_bytes
-from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
-from wardround.common.messages.replies import SiteUpdate, unpack_update
-from wardround.common.metrics.sums import merge, summarise
+from wardround.common.errors import RunError
+from wardround.common.metrics.sums import summarise
 from wardround.common.parameters.schema import Parameters
-from wardround.common.runtime.fields import plain
 from wardround.common.study.plans.patient_privacy import is_measured
 from wardround.common.study.plans.what_leaves import kept_model, what_leaves
 from wardround.common.study.study import Study
@@ -31,24 +25,22 @@ from wardround.server.checkpoints.history import (
     truncate,
 )
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
+from wardround.server.rounds.asking import Asking
 from wardround.server.rounds.evaluation import (
     ALL_SITES,
     Measured,
     as_measurements,
     is_better,
-    measure_model,
     noise_error,
     overall,
     unsaid,
 )
-from wardround.server.rounds.updates import RoundResults, UpdateChecks
-from wardround.server.sites.exchange import Addressed, Exchange, Node, Post, Reply
-from wardround.server.sites.intake import RefusedReplyError, taking_in
+from wardround.server.rounds.updates import RoundResults
+from wardround.server.sites.exchange import Exchange, Node
 from wardround.server.sites.participation import Participation, select_sites
 from wardround.server.strategies.strategy import Strategy
 
 if TYPE_CHECKING:
-    from wardround.common.security.lineage import SignedRound
     from wardround.server.rounds.lineage import RoundLineage
     from wardround.server.rounds.mean_model import MeanModel
     from wardround.server.rounds.unmasking import MaskedRounds
@@ -129,6 +121,15 @@ class RoundLoop:
                 holds no commit of this study, at least that of round 0.
         """
         self._lineage, self._masks = lineage, masks
+        self._asking = Asking(
+            self._grid,
+            self._study,
+            self._participation,
+            self._exchange,
+            self._strategy,
+            lineage,
+            masks,
+        )
         progress = self._begin()
         while progress.round < self._study.federation.rounds and not progress.stopped:
             progress = self._round(progress)
@@ -172,7 +173,7 @@ class RoundLoop:
             apart = self._measure(before)
         for cohort in cohorts:
             there = [node for node in cohort if node.site not in apart.missing]
-            self._train(results, there, before, alone)
+            self._asking.train(results, there, before, alone)
         self._require_round(results)
         record = RoundRecord(
             round=number,
@@ -189,6 +190,12 @@ class RoundLoop:
         if results.lost:  # the model stays as it was
             return self._commit(after, dict(self._store.model(before.round)), record)
         return self._commit(after, self._strategy.finish(), record)
+
+    def _measure(self, progress: Progress) -> Measured:
+        """Have the sites evaluate the model of a commit."""
+        mean = None if self._mean is None else self._mean.parameters()
+        model = mean or dict(self._store.model(progress.round))
+        return self._asking.measure(self._nodes, progress, model)
 
     def _measurements(self, results: RoundResults) -> tuple[Measurement, ...]:
         """Return what was measured of the model that the round started from."""
@@ -218,136 +225,6 @@ class RoundLoop:
         self._nodes = self._participation.of_round(results.number)
         for site, reason in self._participation.absent().items():
             results.refuse(site, reason)
-
-    def _train(
-        self, results: RoundResults, cohort: Sequence[Node], before: Progress, alone: bool
-    ) -> None:
-        """Have some sites train the round's model, and take their replies in.
-
-        Args:
-            alone: Whether this is the round's only wave, which starts from the commit.
-        """
-        number, admitted = results.number, self._strategy.model()
-        update_checks = UpdateChecks(self._study, before.run, number, admitted, before.usual_norm)
-        if self._lineage is not None:
-            self._lineage.send(admitted)
-
-        def instruction(attempt: int = 0) -> RecordDict:
-            auxiliary, chosen = self._strategy.auxiliary(), self._study.evaluation.keep == "best"
-            kept = before.best_round if chosen else -1
-            content = pack_instruction(
-                Instruction(
-                    before.digest,
-                    before.run,
-                    number,
-                    {},
-                    attempt,
-                    auxiliary=auxiliary,
-                    kept_round=kept,
-                    validate=alone,
-                ),
-                self._strategy.model(),
-            )
-            results.bytes_down = array_bytes(content)
-            return content
-
-        deadline = self._deadlines.deadline_seconds
-        told = self._told_apart(before)
-        if self._masks is not None:
-            post = Post(self._exchange, deadline, instruction, told, self._miss_in(number))
-            self._sum_up(self._masks, results, cohort, before, post)
-            return
-        for reply in self._exchange.ask(
-            cohort, TRAIN, instruction, f"round {number}", deadline, told
-        ):
-            if reply.is_missing:
-                self._participation.miss(reply.node.site, number, reply.is_stuck)
-            try:
-                self._accumulate(results, reply, update_checks)
-            except RefusedReplyError as error:
-                results.refuse(reply.node.site, str(error))
-            del reply  # or it is still there while the next one arrives
-
-    def _sum_up(
-        self,
-        masks: "MaskedRounds",
-        results: RoundResults,
-        cohort: Sequence[Node],
-        before: Progress,
-        post: Post,
-    ) -> None:
-        """Have some sites train and mask the round's model, and take their sum in."""
-        sent, beside = self._strategy.model(), self._strategy.auxiliary()
-        found = masks.sum_up(cohort, before, sent, beside, post, results)
-        if not found:
-            return
-        for one in found:
-            self._strategy.accumulate(one.update)
-        told = [one.counted.metrics for one in found if one.counted.metrics is not None]
-        results.masked = reduce(merge, told) if told else None
-        if self._lineage is not None:
-            for _ in results.sites:  # a site signs its masked vector, and no update
-                self._lineage.count(None)
-
-    def _miss_in(self, number: int) -> Callable[[Reply], None]:
-        """Return what notes that a site did not answer in a round."""
-        return lambda reply: self._participation.miss(reply.node.site, number, reply.is_stuck)
-
-    def _measure(self, progress: Progress) -> Measured:
-        """Have the sites evaluate the model of a commit."""
-        number = progress.round
-        mean = None if self._mean is None else self._mean.parameters()
-        model = mean or dict(self._store.model(number))
-        instruction = Instruction(progress.digest, progress.run, number, model)
-        told, deadlines = self._told_apart(progress), self._deadlines
-        if self._masks is not None:
-            post = Post(
-                self._exchange,
-                deadlines.deadline_seconds,
-                lambda attempt: pack_instruction(replace(instruction, attempt=attempt)),
-                told,
-                self._miss_in(number),
-            )
-            return self._masks.measure(self._nodes, progress, model, post)
-        measured = measure_model(self._grid, self._study, self._nodes, instruction, told, deadlines)
-        for site, is_stuck in measured.missing.items():
-            self._participation.miss(site, number, is_stuck)
-        return measured
-
-    def _accumulate(self, results: RoundResults, reply: Reply, update_checks: UpdateChecks) -> None:
-        site = reply.node.site
-        with taking_in(site):
-            if reply.content is None:
-                raise RunError(reply.reason)
-            signed = self._signed(site, reply.content)
-            update = unpack_update(reply.content, self._study)
-            self._note(results, site, update)
-            model, norm = update_checks.admit(update)
-        self._combine(site, replace(update, parameters=model), signed)
-        results.count(site, update, norm, results.bytes_down)
-        if update.metrics is not None:
-            results.sums[site] = update.metrics
-
-    def _signed(self, site: str, content: RecordDict) -> "SignedRound | None":
-        """Return what a site signed of its update, while its arrays are still in the message."""
-        return None if self._lineage is None else self._lineage.take(site, content)
-
-    def _combine(self, site: str, update: SiteUpdate, signed: "SignedRound | None") -> None:
-        """Hand an update that passed its checks to the strategy.
-
-        Raises:
-            RefusedReplyError: It is not what the strategy asked for; nothing was taken in.
-        """
-        try:
-            self._strategy.accumulate(update)
-        except WardroundError as error:
-            raise RefusedReplyError(plain(error)) from None
-        except Exception as error:
-            # A defect of ours, perhaps with half of the update in the sum: not to be passed over.
-            error.add_note(f"while the update of site {site} was combined")
-            raise
-        if self._lineage is not None:
-            self._lineage.count(signed)
 
     def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Progress:
         self._pin_before_newcomers(before, record)
@@ -435,30 +312,3 @@ class RoundLoop:
             "run."
         )
         raise RunError(msg)
-
-    def _told_apart(self, progress: Progress) -> Addressed:
-        """Return what adds to an instruction how its site stands with the run and the server."""
-
-        def told(content: RecordDict, node: Node) -> RecordDict:
-            site_progress = progress.site_progress(node.site)
-            ledger = self._participation.ledgers.known(node.site).or_later(site_progress.ledger)
-            return addressed(content, replace(site_progress, ledger=ledger))
-
-        return told
-
-    def _note(self, results: RoundResults, site: str, update: SiteUpdate) -> None:
-        """Remember how a site's ledger stands, before its update is looked at.
-
-        Raises:
-            RunError: It is another ledger than the one that is remembered.
-        """
-        ledgers = self._participation.ledgers
-        if update.ledger.contradicts(ledgers.known(site)):
-            msg = (
-                f"entry {update.ledger.entries} of its privacy ledger is not the one that this "
-                "server has seen: the ledger was written anew. The hospital puts its own back. "
-                "Not counted."
-            )
-            raise RunError(msg)
-        ledgers.note(site, update.ledger)
-        results.note(site, update)

@@ -8,34 +8,22 @@ every site, and the run goes on without it.
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-from flwr.app import RecordDict
 
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.files.atomic import replace_file
-from wardround.common.messages.instructions import EVALUATE, TRAIN
 from wardround.common.messages.masked_vector import VectorLayout
 from wardround.common.messages.masking import (
-    ADVERTISE,
-    AGREE,
     END,
-    MASK,
     MASKING,
-    SHARE,
-    UNMASK,
     StageAsked,
-    StageSaid,
     pack_asked,
-    unpack_said,
 )
 from wardround.common.metrics.sums import summarise
-from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import Model, schema
-from wardround.common.privacy.secure_aggregation.context import MOST_ATTEMPTS, Context
+from wardround.common.privacy.secure_aggregation.context import MOST_ATTEMPTS
 from wardround.common.privacy.secure_aggregation.messages import Identities
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
 from wardround.common.privacy.secure_aggregation.server import GroupSum, ServerRound, Stage
@@ -47,15 +35,14 @@ from wardround.server.checkpoints.history import Measurement
 from wardround.server.checkpoints.lost_sites import ALL_SITES as LOST
 from wardround.server.checkpoints.store import Progress
 from wardround.server.rounds.evaluation import ALL_SITES, Measured
+from wardround.server.rounds.masked_stages import About, Stages
 from wardround.server.rounds.updates import RoundResults
-from wardround.server.sites.exchange import Exchange, Node, Post, Reply, to_all
-from wardround.server.sites.intake import RefusedReplyError, taking_in
+from wardround.server.sites.exchange import Exchange, Node, Post
 from wardround.server.strategies.aggregation.masked_sum import MaskedSum, decode_sum, of_group
 
 logger = logging.getLogger(__name__)
 _FAREWELL_SECONDS = 20.0
 ATTEMPT_FILE, MEASURED_ATTEMPT_FILE = "attempt.json", "measured-attempt.json"
-_REFUSED_BY_MASKING = "masking"  # how a site calls its refusals of secure aggregation
 
 
 class MaskedRounds:
@@ -107,7 +94,7 @@ class MaskedRounds:
             RunError: Too few sites trained.
         """
         layout = VectorLayout.of(self._study, self._plan, schema(sent), self._trainable)
-        about = _About(progress, results.number, layout, {**sent, **beside})
+        about = About(progress, results.number, layout, {**sent, **beside})
         sums = self._sums(nodes, about, post, results)
         found = self._decoded(sums, layout, sent, progress.run, results) if sums else ()
         for one in sums:
@@ -126,7 +113,7 @@ class MaskedRounds:
         """
         layout = VectorLayout.of_measurement(self._study, self._plan)
         results = RoundResults(progress.round + 1)
-        about = _About(progress, results.number, layout, model, measures=True)
+        about = About(progress, results.number, layout, model, measures=True)
         values: tuple[Measurement, ...] = ()
         try:
             for one in self._sums(nodes, about, post, results):
@@ -140,7 +127,7 @@ class MaskedRounds:
         return Measured(values, refusals)
 
     def _sums(
-        self, nodes: Sequence[Node], about: "_About", post: Post, results: RoundResults
+        self, nodes: Sequence[Node], about: "About", post: Post, results: RoundResults
     ) -> tuple[GroupSum, ...]:
         """Return the sums of a round or a measurement, after another attempt where that helps.
 
@@ -153,7 +140,7 @@ class MaskedRounds:
         fewest = self._fewest_groups if configuration.groups > 1 else 1
         while True:
             server = ServerRound(context, configuration, self._identities, fewest)
-            stages = _Stages(context, server, post, results, about.measures)
+            stages = Stages(context, server, post, results, about.measures)
             try:
                 sums = stages.run(nodes)
             except MaskingError as error:
@@ -229,33 +216,6 @@ class MaskedRounds:
         return self._folder / (MEASURED_ATTEMPT_FILE if measures else ATTEMPT_FILE)
 
 
-@dataclass(frozen=True, slots=True)
-class _About:
-    """What sites add up.
-
-    Attributes:
-        number: Of the round, or of the one after the model that is measured.
-        sent: What they are sent.
-    """
-
-    progress: Progress
-    number: int
-    layout: VectorLayout
-    sent: Model
-    measures: bool = False
-
-    def context(self, configuration: bytes, attempt: int) -> Context:
-        """Return what every key and signature is about."""
-        return Context(
-            self.progress.digest,
-            self.progress.run,
-            self.number,
-            attempt,
-            configuration,
-            bytes.fromhex(digest(self.sent)),
-        )
-
-
 def _say_whose_group_is_small(
     results: RoundResults, server: ServerRound, sums: Sequence[GroupSum]
 ) -> None:
@@ -278,120 +238,3 @@ def _say_who_did_not_train(results: RoundResults, why: str) -> None:
         "say, and resume the run; a study with fewer sites needs fewer federation.masks.groups."
     )
     raise RunError(msg)
-
-
-@dataclass(slots=True)
-class _Stages:
-    """The stages of one attempt, one after the other.
-
-    Attributes:
-        refused_by_masking: Whether a site refused because of what it masked, or told, before.
-    """
-
-    context: Context
-    server: ServerRound
-    post: Post
-    results: RoundResults
-    measures: bool = False
-    refused_by_masking: bool = False
-
-    def run(self, nodes: Sequence[Node]) -> tuple[GroupSum, ...]:
-        """Return the sum, or that of each group.
-
-        Raises:
-            MaskingError: Too few sites are left.
-        """
-        server, post = self.server, self.post
-        instruction = partial(post.instruction, self.context.attempt)
-        trained = post.exchange.ask(
-            nodes,
-            EVALUATE if self.measures else TRAIN,
-            instruction,
-            self._name,
-            post.deadline_seconds,
-            post.addressed,
-        )
-        there = self._take(trained, ADVERTISE, lambda said: server.take_advertisement(said.signed))
-        roster = server.close_roster()
-        there = self._ask(there, SHARE, roster, lambda said: server.take_shares(said.signed))
-        delivered = server.close_shares()
-        there = self._ask(there, MASK, delivered, self._add)
-        named = server.close_masked()
-        there = self._ask(there, AGREE, named, lambda said: server.take_agreement(said.signed))
-        agreed = server.close_agreements()
-        self._ask(there, UNMASK, agreed, lambda said: server.take_unmasking(said.signed))
-        return server.unmask()
-
-    @property
-    def _name(self) -> str:
-        kind = "measurement" if self.measures else "round"
-        return f"{kind} {self.results.number}"
-
-    def _add(self, said: StageSaid) -> None:
-        if said.words is None:
-            msg = "the masked vector is missing: not counted."
-            raise RunError(msg)
-        self.server.take_masked(said.signed, said.words)
-
-    def _ask(
-        self,
-        nodes: Sequence[Node],
-        stage: str,
-        given: bytes | Mapping[str, bytes],
-        take: Callable[[StageSaid], None],
-    ) -> list[Node]:
-        """Ask a stage of the sites that are left; return who answered it."""
-        about = self.context
-
-        def asked(given: bytes) -> RecordDict:
-            return pack_asked(
-                StageAsked(
-                    about.study,
-                    about.run,
-                    about.round,
-                    about.attempt,
-                    stage,
-                    given,
-                    self.measures,
-                )
-            )
-
-        def own(content: RecordDict, node: Node) -> RecordDict:
-            return content if isinstance(given, bytes) else asked(given[node.site])
-
-        common = given if isinstance(given, bytes) else b""
-        replies = self.post.exchange.ask(
-            nodes,
-            MASKING,
-            lambda: asked(common),
-            f"{self._name}, {stage}",
-            self.post.deadline_seconds,
-            to_all if isinstance(given, bytes) else own,
-        )
-        return self._take(replies, stage, take)
-
-    def _take(
-        self, replies: Iterable[Reply], stage: str, take: Callable[[StageSaid], None]
-    ) -> list[Node]:
-        there = []
-        for reply in replies:
-            site = reply.node.site
-            if reply.is_missing:
-                self.post.missed(reply)
-            code = "" if reply.refusal is None else reply.refusal.code
-            self.refused_by_masking |= code == _REFUSED_BY_MASKING
-            try:
-                with taking_in(site):
-                    if reply.content is None:
-                        raise RunError(reply.reason)
-                    said = unpack_said(reply.content)
-                    if (said.site, said.stage) != (site, stage):
-                        msg = f"an answer of {said.site} to {said.stage} came: not counted."
-                        raise RunError(msg)
-                    take(said)
-            except RefusedReplyError as error:
-                self.results.refuse(site, f"{stage}: {error}")
-                continue
-            there.append(reply.node)
-            del reply  # or its vector is still there while the next one arrives
-        return there

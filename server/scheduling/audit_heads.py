@@ -17,7 +17,7 @@ from flwr.app import Message, RecordDict
 
 from wardround.common.errors import InputError
 from wardround.common.flower.serverapp.grid import LinkGrid
-from wardround.common.flower.site_grid import Run, SiteGrid
+from wardround.common.flower.site_grid import PassingGrid
 from wardround.common.messages.audit import RECEIPT_RECORD, receipt_record, unpack_report
 from wardround.common.messages.instructions import TRAIN
 from wardround.common.runtime.fields import FieldError
@@ -134,21 +134,13 @@ class ReceiptOffice:
             return None
 
 
-class ReceiptedGrid(SiteGrid):
+class ReceiptedGrid(PassingGrid):
     """A link's grid, whose questions carry receipts and whose answers are looked at for reports."""
 
     def __init__(self, grid: LinkGrid, office: ReceiptOffice) -> None:
-        super().__init__(grid.run)
-        self._grid, self._office = grid, office
+        super().__init__(grid)
+        self._link, self._office = grid, office
         self._names: dict[int, str] = {}
-
-    def set_run(self, run: Run) -> None:
-        """Set the run this grid belongs to."""
-        self._grid.set_run(run)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the sites' node ids."""
-        return self._grid.get_node_ids()
 
     def create_message(
         self,
@@ -165,19 +157,11 @@ class ReceiptedGrid(SiteGrid):
             content = RecordDict({**content, RECEIPT_RECORD: receipt_record(receipt)})
         return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
 
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send messages to their sites; return their ids, by which replies are asked for."""
-        return self._grid.push_messages(messages)
-
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies to these messages that are there."""
         for reply in self._grid.pull_messages(message_ids):
             self._note(reply)
             yield reply
-
-    def close(self) -> None:
-        """Free what the grid holds."""
-        self._grid.close()
 
     def _note(self, reply: Message) -> None:
         site = self._site(reply.metadata.src_node_id)
@@ -194,7 +178,7 @@ class ReceiptedGrid(SiteGrid):
     def _site(self, node_id: int) -> str:
         """Return a node's site, by the certificate that it showed; "" where it is not known."""
         if node_id not in self._names:
-            self._names.update(self._grid.site_names())
+            self._names.update(self._link.site_names())
         return self._names.get(node_id, "")
 
 

@@ -121,7 +121,7 @@ class StudyProcess:
         while True:
             self._recorder.wait("waiting for the link")
             address = wait_for_link(folder, None, lambda: False)
-            if address is None:  # pragma: no cover
+            if address is None:  # pragma: no cover # only where somebody asks it to stop
                 continue
             try:
                 self._work_over(address)

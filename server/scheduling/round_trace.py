@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 
-from wardround.common.flower.site_grid import Run, SiteGrid
+from wardround.common.flower.site_grid import PassingGrid, SiteGrid
 from wardround.common.messages.instructions import TRAIN
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.monitoring.traces import Attribute, Span, Traces, open_traces
@@ -115,31 +115,12 @@ class _Asked:
         return Span("ask site", self.begin, self.end, about, inside)
 
 
-class TracedGrid(SiteGrid):
+class TracedGrid(PassingGrid):
     """A grid whose questions and replies are noted."""
 
     def __init__(self, grid: SiteGrid, trace: RoundTrace) -> None:
-        super().__init__(grid.run)
-        self._grid, self._trace = grid, trace
-
-    def set_run(self, run: Run) -> None:
-        """Set the run this grid belongs to."""
-        self._grid.set_run(run)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the sites' node ids."""
-        return self._grid.get_node_ids()
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message for a site."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+        super().__init__(grid)
+        self._trace = trace
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages to their sites; return their ids."""
@@ -155,10 +136,6 @@ class TracedGrid(SiteGrid):
         for reply in self._grid.pull_messages(message_ids):
             self._trace.note_reply(reply.metadata.reply_to_message_id)
             yield reply
-
-    def close(self) -> None:
-        """Free what the grid holds."""
-        self._grid.close()
 
 
 class TracedStrategy:

@@ -179,7 +179,7 @@ def _descend_by_lbfgs(
         return float(value.detach())
 
     for _ in range(max(1, iterations // _LBFGS_BLOCK)):
-        optimiser.step(evaluate)  # type: ignore[no-untyped-call]
+        optimiser.step(evaluate)  # type: ignore[no-untyped-call] # torch's own
         value = float(objective(image).detach())
         if not value < least:  # stuck, or no longer a number
             break

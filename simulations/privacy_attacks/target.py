@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.privacy.gradients.choice import exact_method
 from wardround.client.site.folder import open_site
 from wardround.client.training.losses.mean_loss import MeanLoss

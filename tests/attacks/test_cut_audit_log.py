@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from flwr.app import ConfigRecord, Message, RecordDict
 from tests.faults.stage import SITES, write_manifest
 from tests.support.hospitals.hospital import ask, context_of
+from tests.support.hospitals.private_tables import DELTA, private_study
 from tests.support.studies.tiny_study import Said
 
 from wardround.client.app import app, close_sessions
@@ -32,7 +33,6 @@ from wardround.common.security.audit_receipt import (
 )
 from wardround.common.security.audit_verification import RECEIPTS_FILE, read_log, read_receipts
 from wardround.common.security.signing_key import open_key
-from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.server.identity.pki import Authority, make_authority, open_authority
 from wardround.server.operators.client import server_at
@@ -46,38 +46,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
-ROUNDS, DELTA, PATIENCE_SECONDS = 3, 1e-3, 120.0
+ROUNDS, PATIENCE_SECONDS = 3, 120.0
 NORTH = SITES[0]
 Command = Callable[..., Said]
-
-
-def study_of(manifest: Path, name: str) -> Study:
-    return parse_study(
-        {
-            "study": {"name": name, "task": "classification"},
-            "data": {
-                "kind": "table",
-                "classes": ["no", "yes"],
-                "covariates": [{"name": n, "mean": 0.5, "scale": 1.0} for n in ("a", "b")],
-            },
-            "model": {"network": "mlp", "features": []},
-            "training": {"optimiser": "sgd", "learning_rate": 0.1, "local_steps": 2},
-            "federation": {"rounds": ROUNDS, "minimum_sites": 2},
-            "privacy": {
-                "mode": "patient",
-                "noise_multiplier": 1.5,
-                "delta": DELTA,
-                "sampling_rate": 0.5,
-                "expected_patients": 12,
-            },
-            "evaluation": {"keep": "last"},
-            "simulation": {
-                "data": "folder",
-                "split": "natural",
-                "options": {"manifest": str(manifest)},
-            },
-        }
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +87,7 @@ def run_study(federation: LocalFederation, folder: Path, study: Study) -> None:
 def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     folder = tmp_path_factory.mktemp("consortium") / "c"
     manifest = write_manifest(folder / "data")
-    studies = [study_of(manifest, name) for name in ("first", "second")]
+    studies = [private_study(manifest, name, ROUNDS) for name in ("first", "second")]
     prepare_sites(studies[0], folder)
     with LocalFederation(folder, {"OMP_NUM_THREADS": "1"}) as federation:
         federation.make_server()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study

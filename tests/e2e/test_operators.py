@@ -156,9 +156,9 @@ def test_sites_that_are_late_stuck_or_away_are_seen_by_the_operator_and_take_par
     stage.federation.child(third).end(_PATIENCE_SECONDS)
     decide(stage.site(first), study.digest, "approved")
     stage.arm("freeze with parent", TRAINS, 2, second, name="stuck")
-    stage.arm("hold", "server.rounds.loop:pack_instruction", 4, name="held")
+    stage.arm("hold", "server.rounds.asking:pack_instruction", 4, name="held")
     stage.arm(
-        "hold", "server.rounds.loop:pack_instruction", 5, name="last"
+        "hold", "server.rounds.asking:pack_instruction", 5, name="last"
     )  # counted from the other on
     text = folder.parent / "patient.toml"
     text.write_text(study.to_toml(), encoding="utf-8")
@@ -215,7 +215,7 @@ def test_a_run_that_is_stopped_after_a_round_and_resumed_ends_with_the_same_mode
 ) -> None:
     folder = stage.federation.server
     stage.restore()
-    stage.arm("hold", "server.rounds.loop:pack_instruction", 2, name="held")
+    stage.arm("hold", "server.rounds.asking:pack_instruction", 2, name="held")
     run = stage.submit(stage.plain)
     stage.wait_reached("held")
     assert _say(folder, "runs", "resume", run).returncode == 2

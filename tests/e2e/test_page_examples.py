@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.support.hospitals.image_ward import volume, ward_study, write_ward
-from tests.support.stage import ENVIRONMENT
+from tests.support.page_commands import PATIENCE_SECONDS, blocks_of, run_command
 
 from wardround.common.study.loading import load_study
 from wardround.simulations.local_federation.processes import LocalFederation
@@ -32,30 +30,11 @@ GENERALISATION = ROOT / "docs" / "how-to" / "test-generalisation.md"
 # The page trains 12 and 3 rounds on 144 virtual patients, which takes minutes. The same
 # with less:
 LESS = "--rounds 1 --set simulation.options.patients=48 --set simulation.options.slices=2"
-_PATIENCE_SECONDS = 300.0
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"[+−-]?\d+(\.\d+)?")
 
 
-def blocks(page: Path, language: str = "") -> list[str]:
-    """Return what stands in a page's code blocks: commands, unless a language is named."""
-    found = _BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [content for named, content in found if named == language]
-
-
 def said_by(command: str, folder: Path) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env={**ENVIRONMENT, "PATH": path, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return run_command(command, folder, {"COLUMNS": "200"})
 
 
 def without_numbers(text: str) -> str:
@@ -72,10 +51,10 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize("words", ["wardround simulate", "wardround federation try"])
 def test_a_command_of_the_readme_prints_what_the_readme_shows(words: str, folder: Path) -> None:
-    command = next(block.strip() for block in blocks(README) if block.startswith(words))
-    place = [block.strip() for block in blocks(README) if block.startswith("wardround")]
+    command = next(block.strip() for block in blocks_of(README) if block.startswith(words))
+    place = [block.strip() for block in blocks_of(README) if block.startswith("wardround")]
     printed = without_numbers(said_by(f"{command} {LESS}", folder))
-    shown = blocks(README, "text")[place.index(command)]
+    shown = blocks_of(README, "text")[place.index(command)]
     if words == "wardround simulate":  # who gains differs with fewer patients
         shown = "Dice on test" + shown.split("Dice on test")[1].split("The mean gain")[0] + "Report"
         assert (folder / "runs" / "first" / "report.html").stat().st_size > 0
@@ -84,8 +63,8 @@ def test_a_command_of_the_readme_prints_what_the_readme_shows(words: str, folder
 
 
 def test_the_tutorial_on_own_data_runs_as_it_stands(tmp_path: Path) -> None:
-    (tmp_path / "make_pictures.py").write_text(blocks(OWN_DATA, "python")[0], encoding="utf-8")
-    for block in blocks(OWN_DATA):
+    (tmp_path / "make_pictures.py").write_text(blocks_of(OWN_DATA, "python")[0], encoding="utf-8")
+    for block in blocks_of(OWN_DATA):
         if block.startswith("patient,"):
             head = (tmp_path / "manifest.csv").read_text(encoding="utf-8").splitlines()
             assert head[: len(block.splitlines())] == block.splitlines()
@@ -105,7 +84,7 @@ def test_a_study_is_planned_over_a_server_and_daemons_as_the_page_says(
     asked = ward_study(mode, statistics, federation={"minimum_sites": 2})
     text = asked.to_toml().replace("ask = true", "ask = false")
     (folder / "study.toml").write_text(text, encoding="utf-8")
-    hand_in, read, write = blocks(PLAN)[2:5]
+    hand_in, read, write = blocks_of(PLAN)[2:5]
     sites = folder / "t" / "sites"
     with LocalFederation(folder / "t", {"OMP_NUM_THREADS": "1"}) as federation:
         federation.make_server()
@@ -150,18 +129,18 @@ def _is_over(server: Path, run: str, folder: Path) -> bool:
 
 
 def _await(happens: Callable[[], bool]) -> None:
-    until = time.monotonic() + _PATIENCE_SECONDS
+    until = time.monotonic() + PATIENCE_SECONDS
     while not happens():
         assert time.monotonic() < until
         time.sleep(0.5)
 
 
 def test_the_page_on_importing_images_runs_as_it_stands(tmp_path: Path) -> None:
-    (tmp_path / "make_dicom.py").write_text(blocks(IMPORT, "python")[0], encoding="utf-8")
-    rules, study, *_ = blocks(IMPORT, "toml")
+    (tmp_path / "make_dicom.py").write_text(blocks_of(IMPORT, "python")[0], encoding="utf-8")
+    rules, study, *_ = blocks_of(IMPORT, "toml")
     (tmp_path / "import.toml").write_text(rules, encoding="utf-8")
     (tmp_path / "study.toml").write_text(study, encoding="utf-8")
-    said = said_by(f"set -e\n{blocks(IMPORT)[0]}", tmp_path)
+    said = said_by(f"set -e\n{blocks_of(IMPORT)[0]}", tmp_path)
     assert "Imported 12 of 12 examinations, of 12 patients" in said
     written = b"".join(p.read_bytes() for p in (tmp_path / "north").rglob("*") if p.is_file())
     assert b"MRN0" not in written
@@ -174,7 +153,7 @@ def test_the_commands_on_generalisation_run_in_the_order_of_the_page(
 ) -> None:
     """With less training: 26 s on an idle machine."""
     less = "--set training.local_steps=2 --rounds 1 --threads 1 --engine in-process"
-    for block in blocks(GENERALISATION):
+    for block in blocks_of(GENERALISATION):
         for line in block.replace("\\\n", " ").splitlines():
             command = f"{line} {less}" if " simulate heart-disease" in line else line
             said_by(f"WARDROUND_DATA={shared_data} {command}", tmp_path)
@@ -188,7 +167,7 @@ def test_the_commands_on_evidence_of_the_readme_run_as_they_stand(
 ) -> None:
     """With less training and fewer cases."""
     pytest.importorskip("weasyprint", exc_type=OSError)  # it needs the system's Pango
-    (block,) = (block for block in blocks(README) if "--leave-one-site-out" in block)
+    (block,) = (block for block in blocks_of(README) if "--leave-one-site-out" in block)
     said_by(f"wardround simulate brain-tissue --out runs/first {LESS}", tmp_path)
     for line in block.splitlines():
         less = " ".join(options for words, options in _LESS.items() if words in line)
@@ -223,7 +202,7 @@ def test_the_commands_of_a_page_on_evidence_run_in_its_order(
     (tmp_path / "scans").mkdir()
     pixels = np.random.default_rng(0).integers(0, 255, (28, 28), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "scans" / "one.png")
-    for block in blocks(HOW_TO / f"{page}.md"):
+    for block in blocks_of(HOW_TO / f"{page}.md"):
         for line in block.replace("\\\n", " ").splitlines():
             if "[options]" in line:
                 continue

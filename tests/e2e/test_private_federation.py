@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.stage import SITES, write_manifest
+from tests.support.hospitals.private_tables import DELTA, private_study
 from tests.support.studies.tiny_study import Said
 
 from wardround.client.policy.approvals import decide
@@ -21,7 +22,6 @@ from wardround.common.privacy.accounting import epsilon_of
 from wardround.common.security.lineage import open_envelope, open_line
 from wardround.common.security.lineage_verification import verify_lineage
 from wardround.common.security.signing_key import open_public_key
-from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import plan_privacy
 from wardround.common.study.study import Study
 from wardround.server.operators.client import server_at
@@ -35,40 +35,11 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
-ROUNDS, NOISE, DELTA, ENOUGH = 4, 1.5, 1e-3, 100.0
+ROUNDS, ENOUGH = 4, 100.0
 FIRST, CAPPED, THIRD = SITES
 Command = Callable[..., Said]
 SAID = "budget: it would spend more of the patients' privacy than the hospital's policy allows"
 _PATIENCE_SECONDS = 120.0
-
-
-def make_study(manifest: Path, name: str, minimum_sites: int) -> Study:
-    return parse_study(
-        {
-            "study": {"name": name, "task": "classification"},
-            "data": {
-                "kind": "table",
-                "classes": ["no", "yes"],
-                "covariates": [{"name": n, "mean": 0.5, "scale": 1.0} for n in ("a", "b")],
-            },
-            "model": {"network": "mlp", "features": []},
-            "training": {"optimiser": "sgd", "learning_rate": 0.1, "local_steps": 2},
-            "federation": {"rounds": ROUNDS, "minimum_sites": minimum_sites},
-            "privacy": {
-                "mode": "patient",
-                "noise_multiplier": NOISE,
-                "delta": DELTA,
-                "sampling_rate": 0.5,
-                "expected_patients": 12,
-            },
-            "evaluation": {"keep": "last"},
-            "simulation": {
-                "data": "folder",
-                "split": "natural",
-                "options": {"manifest": str(manifest)},
-            },
-        }
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +100,7 @@ class Town:
 def town(tmp_path: Path) -> Iterator[Town]:
     folder = tmp_path / "t"
     manifest = write_manifest(folder / "data")
-    prepare_sites(make_study(manifest, "any", 2), folder)
+    prepare_sites(private_study(manifest, "any", ROUNDS), folder)
     with LocalFederation(folder, {"OMP_NUM_THREADS": "1"}) as federation:
         made = Town(folder, federation, manifest)
         federation.make_server()
@@ -150,7 +121,7 @@ def test_a_cap_below_the_plan_ends_a_study_or_leaves_its_hospital_out_and_the_op
     town: Town, wardround: Command
 ) -> None:
     """One test, for the processes take longer to start than everything else."""
-    of_three, of_two = (make_study(town.manifest, f"of-{n}", n) for n in (3, 2))
+    of_three, of_two = (private_study(town.manifest, f"of-{n}", ROUNDS, n) for n in (3, 2))
     run = refused_as_a_whole(town, of_three)
     ends_at_the_cap(town, of_three, run, wardround)
     goes_on_once_the_cap_is_raised(town, of_three, run)

@@ -1,9 +1,6 @@
 """The commands of the page on the picture archive, as they stand there, with a real archive."""
 
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -12,37 +9,17 @@ from tests.pacs.gateway import results
 from tests.pacs.orthanc import PASSWORD, Orthanc
 from tests.support.clinic.dicom_series import make_series, write_series
 from tests.support.clinic.model_folders import SEGMENTS, untrained_model
+from tests.support.page_commands import blocks_of, run_command
 
 from wardround.client.clinic.pacs.archive import open_archive
 from wardround.client.clinic.pacs.settings import PacsFile
 
 pytestmark = pytest.mark.pacs
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "pacs.md"
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def _blocks(language: str) -> list[str]:
-    found = _BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    return [content for named, content in found if named == language]
 
 
 def _run(command: str, folder: Path) -> str:
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PACS_PASSWORD": PASSWORD,
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return run_command(command, folder, {"PACS_PASSWORD": PASSWORD})
 
 
 def test_the_page_on_the_archive_is_followed_to_the_letter(
@@ -50,9 +27,9 @@ def test_the_page_on_the_archive_is_followed_to_the_letter(
 ) -> None:
     orthanc.add_files(write_series(tmp_path / "sent", make_series(1, StudyDate=_today())))
     untrained_model(tmp_path / "runs" / "first" / "models" / "federated", SEGMENTS)
-    make, password, ask, fetch, predict, at_once, serve, status = _blocks("")
+    make, password, ask, fetch, predict, at_once, serve, status = blocks_of(PAGE)
     _run(make, tmp_path)
-    web, *_ = _blocks("toml")
+    web, *_ = blocks_of(PAGE, "toml")
     # The one thing that differs: where the archive is.
     here = web.replace("https://pacs.example.org/dicom-web", orthanc.url)
     assert here != web
@@ -71,7 +48,7 @@ def test_the_page_on_the_archive_is_followed_to_the_letter(
 
 
 def test_every_table_of_the_page_is_one_that_is_taken() -> None:
-    web, classic, receiver = (tomllib.loads(block) for block in _blocks("toml"))
+    web, classic, receiver = (tomllib.loads(block) for block in blocks_of(PAGE, "toml"))
     PacsFile.model_validate(web)
     PacsFile.model_validate({**classic, **receiver})
     PacsFile.model_validate({"classic": {**classic["classic"], "retrieve": "move"}, **receiver})

@@ -29,7 +29,7 @@ from tests.support.studies.tiny_study import Said
 
 from wardround.client.clinic.onboarding.deidentification.keyed_maps import open_secret
 from wardround.client.clinic.pacs.archive import open_archive
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.common.study.loading import parse_study
 from wardround.server.checkpoints.history import read_records

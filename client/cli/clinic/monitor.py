@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wardround.client.cli.clinic.monitor_words import (
+    MOST_SHOWN,
+    entry_lines,
+    failed_inputs,
+    failure_lines,
+    lacking_lines,
+    performance_line,
+    summary_lines,
+)
 from wardround.common.runtime.command_options import AsJson
 
 if TYPE_CHECKING:
     from wardround.client.clinic.inference.predictor import Predictor
-    from wardround.client.clinic.monitoring.gathering import Gathered
     from wardround.client.clinic.monitoring.store import MonitorFolder
 
 monitor_app = typer.Typer(
@@ -23,7 +31,6 @@ monitor_app = typer.Typer(
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or a GPU such as cuda:1.")]
 _ALARM = 1
-_SHOWN = 10
 
 
 @monitor_app.command("reference")
@@ -85,7 +92,7 @@ def set_reference(  # noqa: PLR0913 # one argument an option of the command line
     if as_json:
         said = {"model": found.model, "digest": found.digest, "cases": len(began.gathered.cases)}
         rest = {"labelled": began.labelled, "every": found.every}
-        _print_json({**said, **rest, "failed": _failed(began.gathered)})
+        _print_json({**said, **rest, "failed": failed_inputs(began.gathered)})
         return
     lines = [
         f"The reference of {found.model!r}: {len(began.gathered.cases)} images, {began.labelled} "
@@ -95,7 +102,7 @@ def set_reference(  # noqa: PLR0913 # one argument an option of the command line
         lines.append(
             f"That is few: with {reference.ADVISED_CASES} or more, changes are seen sooner."
         )
-    _print([*lines, *_failures(began.gathered)])
+    _print([*lines, *failure_lines(began.gathered)])
 
 
 @monitor_app.command("add")
@@ -142,11 +149,11 @@ def add(  # one argument an option of the command line
     closed = close_periods(monitor)
     if as_json:
         said = {"period": added.period, "added": added.new, "known": added.known}
-        _print_json({**said, "failed": _failed(gathered), "looked_at": closed})
+        _print_json({**said, "failed": failed_inputs(gathered), "looked_at": closed})
     else:
         known = f", {added.known} were there" if added.known else ""
         lines = [f"Added {added.new} images to {added.period}{known}."]
-        _print([*lines, *_failures(gathered), *_entries(closed)])
+        _print([*lines, *failure_lines(gathered), *entry_lines(closed)])
     _exit(monitor, also=bool(gathered.failed))
 
 
@@ -172,7 +179,7 @@ def close(
     if as_json:
         _print_json({"looked_at": closed})
     else:
-        _print(_entries(closed) or ["No period is over that was not looked at."])
+        _print(entry_lines(closed) or ["No period is over that was not looked at."])
     _exit(monitor)
 
 
@@ -211,7 +218,7 @@ def add_labels(
     else:
         lines = [f"{len(truths)} labels; {unknown} rows are of images that were not added."]
         pairs = (("Reference", before), ("New images", after))
-        lines += [_performance(name, one) for name, one in pairs if one is not None]
+        lines += [performance_line(name, one) for name, one in pairs if one is not None]
         if after is None:
             lines.append("These are the reference's: what comes later is held against them.")
         elif not entry["findings"]:
@@ -254,7 +261,7 @@ def acknowledge(
     lines = [f"Closed {count} {'alarm' if count == 1 else 'alarms'}."]
     if renewal != "keep":
         lines.append(f"The reference has {len(held.cases)} images now.")
-    _print([*lines, *_lacking(held.lacking)])
+    _print([*lines, *lacking_lines(held.lacking)])
 
 
 @monitor_app.command("status")
@@ -288,8 +295,8 @@ def status(site: SiteFolder, as_json: AsJson = False) -> None:
         ]
         lines += [f"ALARM {one.period}: {text}" for one in alarms for text in one.words]
         lines += ["No alarm is open."] if not alarms else []
-        lines += _lacking(held.lacking)
-        lines += [f"{one}" for one in _summaries(entries)[-_SHOWN:]]
+        lines += lacking_lines(held.lacking)
+        lines += [f"{one}" for one in summary_lines(entries)[-MOST_SHOWN:]]
         lines += [f"{period} runs: {number} images." for period, number in waiting.items()]
         _print(lines)
     _exit(monitor)
@@ -357,56 +364,6 @@ def _progress(quiet: bool) -> Callable[[int, int], None]:
         sys.stderr.flush()
 
     return show
-
-
-def _failed(gathered: "Gathered") -> list[dict[str, str]]:
-    return [{"input": text, "reason": why} for text, why in gathered.failed]
-
-
-def _failures(gathered: "Gathered") -> list[str]:
-    return [f"Not used: {text}: {why}" for text, why in gathered.failed[:_SHOWN]]
-
-
-def _entries(closed: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = []
-    for entry in closed:
-        lines.append(_summary(entry))
-        lines += [f"ALARM {entry['period']}: {text}" for text in entry["alarms"]]
-        lines += [f"  worth a look: {text}" for text in entry["notices"]]
-    return lines
-
-
-def _summaries(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [_summary(entry) for entry in entries]
-
-
-def _summary(entry: Mapping[str, Any]) -> str:
-    if entry["kind"] == "closed":
-        return f"{entry['at'][:10]}: {entry['account']} closed {entry['alarms']}: {entry['reason']}"
-    words = {"notice": "worth a look", "too few": "too few to look at"}
-    verdict = {**words, "learning": "learnt for the reference, not looked at"}.get(
-        entry["verdict"], entry["verdict"]
-    )
-    return f"{entry['period']}: {entry['cases']} images, {verdict}."
-
-
-def _lacking(count: int) -> list[str]:
-    if not count:
-        return []
-    return [f"The new reference lacks {count} images: until then periods are not looked at."]
-
-
-def _performance(name: str, one: Any) -> str:
-    from math import isnan
-
-    pairs = (
-        ("accuracy", one.accuracy),
-        ("AUROC", one.auroc),
-        ("mean loss", one.loss),
-        ("calibration error", one.calibration_error),
-    )
-    told = ", ".join(f"{what} {value:.3f}" for what, value in pairs if not isnan(value))
-    return f"{name}, {one.cases} labelled: {told}."
 
 
 def _exit(monitor: "MonitorFolder", also: bool = False) -> None:

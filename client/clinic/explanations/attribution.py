@@ -57,7 +57,7 @@ def working_copy(network: nn.Module) -> nn.Module:
     copy = deepcopy(network).eval()
     for module in copy.modules():
         if getattr(module, "inplace", False) is True:
-            module.inplace = False  # type: ignore[assignment]
+            module.inplace = False  # type: ignore[assignment] # torch types it a module
     return copy.requires_grad_(True)
 
 

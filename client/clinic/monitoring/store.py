@@ -144,7 +144,11 @@ class MonitorFolder:
         append_after_torn(self.folder / "periods.jsonl", line + b"\n")
 
     def key_of(self, text: str) -> str:
-        """Return the key of a file or a series, of which nobody reads its name."""
+        """Return the key of a file or a series, of which nobody reads its name.
+
+        Raises:
+            InputError: The folder's secret cannot be read.
+        """
         try:
             secret = (self.folder / "secret").read_bytes()
         except OSError:

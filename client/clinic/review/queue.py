@@ -144,15 +144,7 @@ def make_queue(listed: CaseList, committee: Committee | None, study: Study, wish
     found = _scored(open_cases, known, committee, study, wish)
     cases, scores = found.cases, found.scores
     ids = [one.id for one in cases]
-    drawn = by_lot(ids, listed.key, f"random {wish.name}")[: wish.budget]
-    chosen: list[int] = []
-    if scores is not None:
-        order = by_score(scores, ids, listed.key)
-        if wish.is_spread and found.features is not None:
-            order = spread_out(found.features, order, wish.budget)
-        chosen = order[: wish.budget]
-        drawn = drawn if wish.has_control else []
-    arms = {CHOSEN: set(chosen), DRAWN: set(drawn)}
+    arms = _arms(found, ids, listed.key, wish)
     picked = sorted(arms[CHOSEN] | arms[DRAWN])
     shown = by_lot([ids[at] for at in picked], listed.key, f"shown {wish.name}")
     entries = tuple(
@@ -179,6 +171,19 @@ def make_queue(listed: CaseList, committee: Committee | None, study: Study, wish
         found.temperature,
         (*found.notes, *_unusable_note(listed), *_private_note(study)),
     )
+
+
+def _arms(found: "_Scored", ids: Sequence[str], key: bytes, wish: Wish) -> dict[str, set[int]]:
+    """Return the places of the cases of each arm: chosen by score, and drawn by lot."""
+    drawn = by_lot(ids, key, f"random {wish.name}")[: wish.budget]
+    chosen: list[int] = []
+    if found.scores is not None:
+        order = by_score(found.scores, ids, key)
+        if wish.is_spread and found.features is not None:
+            order = spread_out(found.features, order, wish.budget)
+        chosen = order[: wish.budget]
+        drawn = drawn if wish.has_control else []
+    return {CHOSEN: set(chosen), DRAWN: set(drawn)}
 
 
 def _check_wish(wish: Wish, committee: Committee | None) -> None:

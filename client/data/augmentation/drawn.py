@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -79,9 +80,7 @@ def draw_changes(
         spacings: ``(B, dimensions)`` millimetres a voxel along each axis of the images, on the
             CPU: an angle is one of the body, not of voxels. None where voxels are cubes.
     """
-
-    def even(largest: float, *shape: int) -> Tensor:
-        return (torch.rand(batch_size, *shape, generator=generator) * 2 - 1) * largest
+    even = partial(_even, batch_size, generator)
 
     def some(largest: float, of: Callable[[Tensor], Tensor]) -> Tensor | None:
         return of(even(largest)) if largest else None
@@ -93,21 +92,7 @@ def draw_changes(
         coins = torch.rand(batch_size, dimensions + 1, generator=generator) < 0.5
         flips, transposes = coins[:, :dimensions], coins[:, dimensions]
     if preset.moves:
-        angles = even(math.radians(preset.rotation), 1 if dimensions == 2 else 3)
-        sizes = None
-        if preset.moved < 1:
-            coins = torch.rand(batch_size, 2, generator=generator) < preset.moved
-            angles, sizes = angles * coins[:, :1], coins[:, 1]
-            moved = coins.any(1).nonzero().flatten()
-        turn = _rotations(angles)
-        if spacings is not None:
-            turn = turn * _stretches(spacings)
-        shift = even(2 * preset.translation, dimensions, 1)
-        zoom = even(preset.zoom, 1, 1)
-        affine = torch.cat(
-            [turn / (1 + (zoom if sizes is None else zoom * sizes[:, None, None])), shift], dim=2
-        )
-        affine = affine if moved is None else affine[moved]
+        affine, moved = _draw_moves(preset, batch_size, dimensions, generator, spacings)
     noise = some(preset.noise, torch.abs)
     return AugmentationParameters(
         flips,
@@ -121,6 +106,40 @@ def draw_changes(
         moved,
         _rare(batch_size, generator) if preset.rare else (),
     )
+
+
+def _even(batch_size: int, generator: Generator, largest: float, *shape: int) -> Tensor:
+    """Return numbers in [-largest, largest], ``(B, *shape)``."""
+    return (torch.rand(batch_size, *shape, generator=generator) * 2 - 1) * largest
+
+
+def _draw_moves(
+    preset: AugmentationPreset,
+    batch_size: int,
+    dimensions: int,
+    generator: Generator,
+    spacings: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Draw how images are turned, shifted and scaled.
+
+    Returns:
+        ``(M, dimensions, dimensions + 1)``, and ``(M,)`` which images those are; None for all.
+    """
+    even, moved, sizes = partial(_even, batch_size, generator), None, None
+    angles = even(math.radians(preset.rotation), 1 if dimensions == 2 else 3)
+    if preset.moved < 1:
+        coins = torch.rand(batch_size, 2, generator=generator) < preset.moved
+        angles, sizes = angles * coins[:, :1], coins[:, 1]
+        moved = coins.any(1).nonzero().flatten()
+    turn = _rotations(angles)
+    if spacings is not None:
+        turn = turn * _stretches(spacings)
+    shift = even(2 * preset.translation, dimensions, 1)
+    zoom = even(preset.zoom, 1, 1)
+    affine = torch.cat(
+        [turn / (1 + (zoom if sizes is None else zoom * sizes[:, None, None])), shift], dim=2
+    )
+    return (affine if moved is None else affine[moved]), moved
 
 
 def _rare(batch_size: int, generator: Generator) -> "tuple[RareChange, ...]":

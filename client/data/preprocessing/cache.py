@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from wardround.client.data.manifest.examination import Examination
+from wardround.client.data.preprocessing.case import Case, StoredMask
 from wardround.client.data.preprocessing.disk_cache import DiskCase, PreparedFolder
-from wardround.client.data.preprocessing.preprocessing import (
+from wardround.client.data.preprocessing.preprocessing import prepare_case
+from wardround.client.data.preprocessing.shared_arrays import (
     ArrayNames,
-    Case,
-    StoredMask,
     prepare_block,
-    prepare_case,
     shared_arrays,
 )
 from wardround.client.data.reading.image import UnreadableError

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.label_words import label_words
-from wardround.client.data.preprocessing.preprocessing import Case, StoredMask
+from wardround.client.data.preprocessing.case import Case, StoredMask
 from wardround.client.data.preprocessing.scanner_shift import scanner_of
 from wardround.client.data.reading.array_files import load_array
 from wardround.client.data.source_files import (

@@ -14,12 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.data.preprocessing.preprocessing import (
-    StoredMask,
-    finish_images,
-    prepare_channel,
-    resampled_size,
-)
+from wardround.client.data.preprocessing.case import StoredMask
+from wardround.client.data.preprocessing.preprocessing import prepare_channel
+from wardround.client.data.preprocessing.steps import finish_images, resampled_size
 from wardround.client.data.reading.image import Image, first_held
 from wardround.common.study.sections.data import DataSection
 

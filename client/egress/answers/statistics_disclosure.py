@@ -28,7 +28,7 @@ from wardround.common.messages.statistics import (
     SiteStatistics,
     statistics_schema,
 )
-from wardround.common.metrics.noised import NORM_BOUND
+from wardround.common.metrics.noised.encoding import NORM_BOUND
 from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.plans.statistics import (
     MOMENTS,

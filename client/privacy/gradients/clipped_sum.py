@@ -6,15 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.privacy.gradients.ghost import ghost_clipped_sum
-from wardround.client.privacy.gradients.loop import (
-    PerSampleLoss,
-    loop_clipped_sum,
-    trained_parameters,
-)
+from wardround.client.privacy.gradients.loop import PerSampleLoss, loop_clipped_sum
 from wardround.client.privacy.gradients.opacus_modes import METHODS_OF_OPACUS
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.gradients.vmap import vmap_clipped_sum
 from wardround.common.errors import StudyError, known_names
+from wardround.common.models.sharing import trained_parameters
 
 ClippedSum = Callable[[nn.Module, PatientBatch, PerSampleLoss, float], "dict[str, Tensor] | None"]
 

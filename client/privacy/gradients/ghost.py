@@ -42,7 +42,7 @@ def ghost_clipped_sum(
     layers = _trainable_layers(network)
     tape = Tape(PatientIndex(piece.counts))
     with _recording(layers, tape), torch.enable_grad():
-        patient_losses(network, piece, per_sample_loss).sum().backward()  # type: ignore[no-untyped-call]
+        patient_losses(network, piece, per_sample_loss).sum().backward()  # type: ignore[no-untyped-call] # torch's own
     gradients = tape.collect()
     if not gradients:
         return {}

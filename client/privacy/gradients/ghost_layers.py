@@ -252,7 +252,7 @@ def _watch(
         tape.done[name] = _layer_gradients(product_of(kept, gradient), gradient, biased)
 
     output = type(layer).forward(layer, inputs, *arguments)
-    watched: Tensor = _Watched.apply(output, tape.anchor, see)  # type: ignore[no-untyped-call]
+    watched: Tensor = _Watched.apply(output, tape.anchor, see)  # type: ignore[no-untyped-call] # torch's own
     return watched
 
 

@@ -10,14 +10,10 @@ from torch import Tensor, nn
 
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.gradients.patient_gradients import squared_lengths
+from wardround.common.models.sharing import trained_parameters
 from wardround.common.parameters.schema import Parameters
 
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
-
-
-def trained_parameters(network: nn.Module) -> Parameters:
-    """Return the parameters that a gradient changes, each once, by name."""
-    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
 
 
 def loop_clipped_sum(

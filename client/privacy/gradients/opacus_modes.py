@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
+from wardround.client.privacy.gradients.loop import PerSampleLoss
 from wardround.client.privacy.gradients.patient_batch import (
     PatientBatch,
     PatientIndex,
@@ -24,6 +24,7 @@ from wardround.client.privacy.gradients.patient_gradients import KeptGradients, 
 from wardround.client.training.schedule import is_full
 from wardround.common.errors import RunError
 from wardround.common.models.private_layers import require_opacus
+from wardround.common.models.sharing import trained_parameters
 
 # Those whose sum is held against autograd's in each pass stand first; of them the faster.
 OPACUS_MODES = ("hooks", "functorch", "ew")
@@ -56,7 +57,7 @@ def opacus_clipped_sum(
     """
     weights = trained_parameters(network)
     with _kept_gradients(weights), _recording(network, mode) as run, torch.enable_grad():
-        patient_losses(run, piece, per_sample_loss).sum().backward()  # type: ignore[no-untyped-call]
+        patient_losses(run, piece, per_sample_loss).sum().backward()  # type: ignore[no-untyped-call] # torch's own
         samples, whole = _samples(weights, len(piece.examples)), _whole(weights)
     if not samples:
         return {}
@@ -146,11 +147,11 @@ def _out_of_place(network: nn.Module) -> Iterator[None]:
     changed = [layer for layer in network.modules() if getattr(layer, "inplace", False) is True]
     try:
         for layer in changed:
-            layer.inplace = False  # type: ignore[assignment]
+            layer.inplace = False  # type: ignore[assignment] # torch types it a module
         yield
     finally:
         for layer in changed:
-            layer.inplace = True  # type: ignore[assignment]
+            layer.inplace = True  # type: ignore[assignment] # torch types it a module
 
 
 def _samples(weights: dict[str, Tensor], examples: int) -> dict[str, Tensor]:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from wardround.client.data.batch import Batch
-from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
+from wardround.client.privacy.gradients.loop import PerSampleLoss
 from wardround.client.privacy.gradients.patient_batch import PatientBatch, PatientIndex
 from wardround.client.privacy.gradients.patient_gradients import squared_lengths
+from wardround.common.models.sharing import trained_parameters
 
 
 def vmap_clipped_sum(

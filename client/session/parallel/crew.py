@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
-from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
+from wardround.client.privacy.gradients.loop import PerSampleLoss
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.session.parallel.exchange import Exchange, Form
 from wardround.client.session.parallel.orders import (
@@ -39,6 +39,7 @@ from wardround.client.session.parallel.orders import (
 from wardround.client.session.parallel.shares import NetworkShare, share_sizes, shared_numbers
 from wardround.client.site.device import choose_device
 from wardround.common.errors import RunError
+from wardround.common.models.sharing import trained_parameters
 from wardround.common.parameters.schema import Parameters
 from wardround.common.runtime.seeds import derive_seed
 from wardround.common.runtime.system.processes import start_with_files
@@ -117,7 +118,7 @@ class Crew:
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Return what the network returns for all rows; its gradient is found by all processes."""
-        found = _Together.apply(self._anchor, self, *inputs)  # type: ignore[no-untyped-call]
+        found = _Together.apply(self._anchor, self, *inputs)  # type: ignore[no-untyped-call] # torch's own
         if self._form is None:
             msg = "the network was not run"
             raise TypeError(msg)

@@ -43,7 +43,7 @@ class Exchange:
 
     def __init__(self, rank: int, size: int, store: Path, device: torch.device) -> None:
         self.rank, self.size, self.device = rank, size, device
-        meeting = dist.FileStore(str(store), size)  # type: ignore[attr-defined]
+        meeting = dist.FileStore(str(store), size)  # type: ignore[attr-defined] # not in its stubs
         self._group: Any
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -51,7 +51,7 @@ class Exchange:
             options._timeout = _TIMEOUT
             self._group = dist.ProcessGroupNCCL(meeting, rank, size, options)
         else:
-            chosen = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
+            chosen = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined] # not in its stubs
             chosen._timeout = _TIMEOUT
             chosen._devices = [dist.ProcessGroupGloo.create_device(hostname=_LOOPBACK)]
             self._group = dist.ProcessGroupGloo(meeting, rank, size, chosen)

@@ -8,7 +8,6 @@ from torch import Tensor
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.arithmetic import exact_arithmetic
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
-from wardround.client.privacy.gradients.loop import trained_parameters
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.session.parallel import orders
 from wardround.client.session.parallel.exchange import Exchange, Form
@@ -17,6 +16,7 @@ from wardround.client.site.device import arranged_for, choose_arithmetic, choose
 from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.models.networks.registry import build_network
+from wardround.common.models.sharing import trained_parameters
 from wardround.common.runtime.seeds import seed_dropout
 from wardround.common.study.loading import study_from_json
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten
 
-from wardround.client.privacy.gradients.loop import trained_parameters
 from wardround.client.session.parallel.exchange import Exchange
+from wardround.common.models.sharing import trained_parameters
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -92,7 +92,7 @@ def _normalised_together(
     layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
     try:
         for layer in layers:
-            layer.forward = partial(_batch_norm, layer, exchange, is_present)  # type: ignore[method-assign]
+            layer.forward = partial(_batch_norm, layer, exchange, is_present)  # type: ignore[method-assign] # put back below
         yield
     finally:
         for layer in layers:
@@ -128,9 +128,9 @@ def _batch_norm(layer: _BatchNorm, exchange: Exchange, is_present: bool, inputs:
     own = torch.full((1,), share * values.numel() / values.shape[1], device=values.device)
     exchange.add_up([own])
     count = float(own)
-    mean = _Summed.apply(values.sum(dims) * share, exchange) / count  # type: ignore[no-untyped-call]
+    mean = _Summed.apply(values.sum(dims) * share, exchange) / count  # type: ignore[no-untyped-call] # torch's own
     apart = values - mean.view(view)
-    spread = _Summed.apply(apart.square().sum(dims) * share, exchange) / count  # type: ignore[no-untyped-call]
+    spread = _Summed.apply(apart.square().sum(dims) * share, exchange) / count  # type: ignore[no-untyped-call] # torch's own
     _keep_statistics(layer, mean.detach(), spread.detach() * (count / max(count - 1, 1)))
     result = apart * torch.rsqrt(spread + layer.eps).view(view)
     if layer.affine:

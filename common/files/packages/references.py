@@ -74,7 +74,7 @@ class OpenTable(dict[str, _Entry]):
             raise KeyError(name)
         return self._of(name)
 
-    def get(self, name: str, default: _Entry | None = None) -> _Entry | None:  # type: ignore[override]
+    def get(self, name: str, default: _Entry | None = None) -> _Entry | None:  # type: ignore[override] # one default alone
         """Return the entry of a name, or what stands for none."""
         return self[name] if name in self else default  # noqa: SIM401 - it would call itself
 

@@ -116,7 +116,7 @@ def require_shared(paths: Sequence[str]) -> None:
     Raises:
         RunError: A machine does not see one of them, or does not answer.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call] # Ray types none
     look = ray.remote(num_cpus=0)(_unseen)
     asked = {
         look.options(

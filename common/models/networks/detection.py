@@ -169,9 +169,9 @@ class BoxHead(nn.Module):
         self.classes = shape.convolution(shape.width, shape.classes)
         for last in (self.box, self.classes):
             nn.init.normal_(last.weight, std=0.01)  # type: ignore[arg-type] # a Tensor by its type
-            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type] # a Tensor by its type
         prior = math.log(_FOUND_AT_FIRST / (1 - _FOUND_AT_FIRST))
-        nn.init.constant_(self.classes.bias, prior)  # type: ignore[arg-type]
+        nn.init.constant_(self.classes.bias, prior)  # type: ignore[arg-type] # a Tensor by its type
 
     def forward(self, level: Tensor) -> Tensor:
         """Return ``(B, places, K + 2 dims)`` of a level ``(B, width, *places)``."""

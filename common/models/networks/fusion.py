@@ -92,7 +92,7 @@ class MarkedPlanes(nn.Module):
     def forward(self, images: Tensor, covariates: Tensor) -> Tensor:
         """Return ``(B, planes + optional channels, *spatial)``."""
         flags = covariates[:, -self._flags :]
-        spread: Tensor = self.spread  # type: ignore[assignment]
+        spread: Tensor = self.spread  # type: ignore[assignment] # a buffer
         kept = images * _at_every_place(1 - flags @ spread, images)
         marks = _at_every_place(flags, images).expand(-1, -1, *images.shape[2:])
         return torch.cat([kept, marks.to(kept.dtype)], dim=1)

@@ -83,7 +83,7 @@ def build_named(study: Study) -> nn.Module:
     network = _made(name, build, arguments)
     if name.startswith(MONAI):
         target = f"monai.networks.nets.{name.removeprefix(MONAI)}"
-        network.monai_definition = {"_target_": target, **arguments}  # type: ignore[assignment]
+        network.monai_definition = {"_target_": target, **arguments}  # type: ignore[assignment] # torch types it a module
     _require_separate_patients(network, study)
     return FirstOutput(network) if is_first_of_many else network
 

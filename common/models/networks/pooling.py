@@ -60,6 +60,6 @@ class _PooledByPixel(torch.autograd.Function):
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
         """Pool ``(V, B, C, H, W)``, of which torch.vmap has taken V away, as one batch."""
         stacked = images.movedim(in_dims[0], 0)
-        values, places = _PooledByPixel.apply(stacked.flatten(0, 1))  # type: ignore[no-untyped-call]
+        values, places = _PooledByPixel.apply(stacked.flatten(0, 1))  # type: ignore[no-untyped-call] # torch's own
         shape = stacked.shape[:2]
         return (values.unflatten(0, shape), places.unflatten(0, shape)), (0, 0)

@@ -326,7 +326,7 @@ def _monai(name: str, **arguments: object) -> nn.Module:
 
 def _defined(network: nn.Module, name: str, arguments: dict[str, object]) -> nn.Module:
     """Return a network that says what it was built of."""
-    network.monai_definition = {"_target_": f"monai.networks.nets.{name}", **arguments}  # type: ignore[assignment]
+    network.monai_definition = {"_target_": f"monai.networks.nets.{name}", **arguments}  # type: ignore[assignment] # torch types it a module
     return network
 
 

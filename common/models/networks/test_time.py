@@ -15,13 +15,13 @@ class _Mixed:
 
     own_weight: float
 
-    def forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) -> Tensor:  # type: ignore[misc]
+    def forward(self: nn.modules.batchnorm._BatchNorm, images: Tensor) -> Tensor:  # type: ignore[misc] # a mixin of its layers
         """Return normalised images ``(B, C, *spatial)``."""
         trained, spread = self.running_mean, self.running_var
         voxels = images[0, 0].numel()
         if self.training or voxels < 2 or trained is None or spread is None:
             return nn.modules.batchnorm._BatchNorm.forward(self, images)
-        weight = float(self.own_weight)  # type: ignore[arg-type]
+        weight = float(self.own_weight)  # type: ignore[arg-type] # read through torch's __getattr__
         dims = tuple(range(2, images.ndim))
         own_mean = images.mean(dim=dims, keepdim=True)
         own_spread = images.var(dim=dims, keepdim=True, unbiased=False)
@@ -56,6 +56,6 @@ def mix_statistics(network: nn.Module, own_weight: float) -> None:
     for layer in network.modules():
         if (mixed := _TYPES.get(type(layer))) is not None:
             layer.__class__ = mixed
-            layer.own_weight = own_weight  # type: ignore[assignment]
+            layer.own_weight = own_weight  # type: ignore[assignment] # torch types it a module
     if hasattr(network, "monai_definition"):
         del network.monai_definition  # MONAI alone would build another

@@ -93,7 +93,7 @@ class Grid:
         return self.words_of(np.rint(numbers / self.step).astype(np.int64))
 
     def words_of(self, whole: NDArray[np.int64]) -> Words:
-        """Return the words of whole numbers, each from ``-top`` to ``top``.
+        """Return the ``(d,)`` words of ``(d,)`` whole numbers, each from ``-top`` to ``top``.
 
         Raises:
             MaskingError: One is outside.
@@ -103,10 +103,10 @@ class Grid:
         return whole.astype(WORD_TYPES[self.word_bits])
 
     def sums_of(self, words: Words) -> NDArray[np.int64]:
-        """Return the signed whole numbers that words of a sum stand for."""
+        """Return the ``(d,)`` signed whole numbers that the words of a sum stand for."""
         return words.view(f"<i{self.word_bits // 8}").astype(np.int64)
 
     def decode(self, sums: NDArray[np.int64]) -> Numbers:
-        """Return the numbers that whole numbers of a sum stand for."""
+        """Return the ``(d,)`` numbers that whole numbers of a sum stand for."""
         numbers: Numbers = sums * np.float64(self.step)
         return numbers

@@ -33,6 +33,7 @@ def add_pair_mask(
     """Add the mask of two sites as ``mine`` adds it: the first by name adds, the other subtracts.
 
     Args:
+        vector: ``(d,)`` words; changed in place.
         secret: The mask secret of ``mine``.
     """
     shared = agree(secret, roster.member(other).mask_key)
@@ -43,6 +44,6 @@ def add_pair_mask(
 def add_own_mask(
     vector: Words, roster: Roster, senders: bytes, seed: bytes, site: str, subtract: bool = False
 ) -> None:
-    """Add, or take away, the mask that a site has with nobody."""
+    """Add to ``(d,)`` words, in place, the mask that a site has with nobody; or take it away."""
     key = derive(seed, "own mask", about(roster, site, site, senders))
     add_mask(vector, key, subtract)

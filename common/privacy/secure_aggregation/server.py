@@ -190,6 +190,10 @@ class ServerRound:
     def take_masked(self, signed: bytes, vector: Words) -> None:
         """Add a site's masked vector to the sum.
 
+        Args:
+            signed: What the site signed of it.
+            vector: ``(d,)`` words, as many as every site of its group sends.
+
         Raises:
             MaskingError: It is not the one that the site has signed, or came before.
         """

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.examination import SPLITS
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
@@ -77,6 +78,9 @@ def predict_left_out(run: Path) -> None:
 
     All three parts of its patients are answered: none of them was trained on. Of boxes the metrics
     are written, with their intervals.
+
+    Raises:
+        InputError: The run has no finished model.
     """
     study = load_study(run / "study.toml")
     model = load_trained(run, FEDERATED)

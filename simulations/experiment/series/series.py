@@ -25,7 +25,8 @@ from wardround.simulations.experiment.series.left_out import (
 )
 from wardround.simulations.experiment.series.measured import sites_of_run, write_measured
 from wardround.simulations.experiment.series.side_by_side import Runs, run_all
-from wardround.simulations.experiment.simulate import REPORT, SimulationRequest, resume, simulate
+from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
+from wardround.simulations.experiment.whole_run import REPORT
 from wardround.simulations.run_files.events import (
     Event,
     RoundDone,

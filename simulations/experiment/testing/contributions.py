@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import Cohorts, open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import Loss, evaluate

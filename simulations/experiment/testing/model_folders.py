@@ -6,7 +6,7 @@ from pathlib import Path
 
 import wardround
 from wardround.client.clinic.inference.seen import look_at
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
 from wardround.client.data.reading.image import Image, fill_absent
 from wardround.client.data.reading.readers import read_image

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import Cohorts, open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.client.data.batch import Batch
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.examination import Examination
 from wardround.client.data.preprocessing.geometry import axis_codes
 from wardround.client.data.preprocessing.preprocessing import prepare_case

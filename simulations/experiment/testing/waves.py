@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site

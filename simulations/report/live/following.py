@@ -57,7 +57,7 @@ def _followed(
             changed.append(replace(one, ended=time, done=one.rounds or one.done))
         else:
             facts = {"done": event.round, "rounds": event.rounds, "metric": event.metric}
-            changed.append(replace(one, value=event.value, **facts))  # type: ignore[arg-type]
+            changed.append(replace(one, value=event.value, **facts))  # type: ignore[arg-type] # names of its own
     return tuple(changed)
 
 

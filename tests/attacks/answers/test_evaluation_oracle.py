@@ -111,7 +111,8 @@ class Server:
 
 
 def _noised_accuracy(metrics: object, study: Study) -> float | None:
-    from wardround.common.metrics.noised import NoisedSums, summarise_noised
+    from wardround.common.metrics.noised.decoding import summarise_noised
+    from wardround.common.metrics.noised.encoding import NoisedSums
 
     assert isinstance(metrics, NoisedSums)
     values: tuple[MetricValue, ...] = summarise_noised(metrics, study)

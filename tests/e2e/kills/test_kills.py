@@ -15,6 +15,7 @@ from tests.support.stage import bits_of, table_study, write_table
 from wardround.common.study.study import Study
 from wardround.server.checkpoints import store as checkpoints
 from wardround.server.checkpoints.history import read_records
+from wardround.server.rounds import asking
 from wardround.server.rounds import loop as rounds
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
@@ -73,9 +74,9 @@ def plant(seed: float) -> None:
     generator = random.Random(seed)
     point = generator.choice(POINTS)
     if point == "before sending":
-        die_at_call(rounds, "pack_instruction", generator.randint(1, ROUNDS))
+        die_at_call(asking, "pack_instruction", generator.randint(1, ROUNDS))
     elif point == "while collecting":
-        die_at_call(rounds, "unpack_update", generator.randint(1, ROUNDS * len(SITES)))
+        die_at_call(asking, "unpack_update", generator.randint(1, ROUNDS * len(SITES)))
     elif point == "while aggregating":
         die_at_call(rounds, "as_measurements", generator.randint(1, ROUNDS))
     elif point == "before the commit":

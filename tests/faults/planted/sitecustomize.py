@@ -20,12 +20,8 @@ from typing import Any
 
 FOLDER = os.environ.get("WARDROUND_FAULTS", "")
 POINTS = {
-    "wardround.server.rounds.loop": (
-        "pack_instruction",
-        "unpack_update",
-        "as_measurements",
-        "addressed",
-    ),
+    "wardround.server.rounds.asking": ("pack_instruction", "unpack_update", "addressed"),
+    "wardround.server.rounds.loop": ("as_measurements",),
     "wardround.server.checkpoints.store": ("CheckpointStore._write",),
     "wardround.client.privacy.ledger.ledger": ("PrivacyLedger.reserve", "PrivacyLedger.release"),
     "wardround.client.privacy.ledger.file": ("LedgerFile._write",),

@@ -16,8 +16,8 @@ STEPS = "client.privacy.step:learning_rate_at"  # of private training
 RENEWS = "client.site.enrolment:renew"
 RESERVES = "client.privacy.ledger.ledger:PrivacyLedger.reserve"
 RELEASES = "client.privacy.ledger.ledger:PrivacyLedger.release"
-ADDRESSES = "server.rounds.loop:addressed"
-SENDS, FOLDS = "server.rounds.loop:pack_instruction", "server.rounds.loop:unpack_update"
+ADDRESSES = "server.rounds.asking:addressed"
+SENDS, FOLDS = "server.rounds.asking:pack_instruction", "server.rounds.asking:unpack_update"
 AGGREGATES, COMMITS = (
     "server.rounds.loop:as_measurements",
     "server.checkpoints.store:CheckpointStore._write",

@@ -9,7 +9,8 @@ from tests.support.clinic.dicom_objects import ct_slice, save, save_ct, segmenta
 from tests.support.studies.tiny_study import Said
 
 from wardround.client.data.manifest.manifest import read_manifest
-from wardround.client.data.preprocessing.preprocessing import Case, prepare_case
+from wardround.client.data.preprocessing.case import Case
+from wardround.client.data.preprocessing.preprocessing import prepare_case
 from wardround.client.site.folder import open_site
 from wardround.common.study.loading import load_study
 

@@ -349,9 +349,9 @@ def test_a_lost_round_is_counted_and_the_run_goes_on_from_the_same_model(
 def test_what_a_hostile_server_tries_stands_in_the_audit_log_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wardround.server.rounds import unmasking
+    from wardround.server.rounds import masked_stages
 
-    plain = unmasking.pack_asked
+    plain = masked_stages.pack_asked
 
     def lower(asked: masking.StageAsked) -> RecordDict:
         if asked.stage == "share":  # the threshold stands first
@@ -361,7 +361,7 @@ def test_what_a_hostile_server_tries_stands_in_the_audit_log_by_its_name(
             )
         return plain(asked)
 
-    monkeypatch.setattr(unmasking, "pack_asked", lower)
+    monkeypatch.setattr(masked_stages, "pack_asked", lower)
     with pytest.raises(RunError, match="low-threshold"):
         run(tmp_path, masked())
     for folder in sorted(tmp_path.glob("sites/*")):

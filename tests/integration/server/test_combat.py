@@ -11,7 +11,7 @@ from tests.support.hospitals.hospital import refusal_of, write_policy
 from tests.support.hospitals.image_ward import ask_statistics
 
 from wardround.client.app import close_sessions
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.common.errors import DataError, StudyError
 from wardround.common.messages.statistics import SiteStatistics, check_statistics, unpack_statistics

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.support.studies.tiny_study import SMALLEST_STUDY
 
 from wardround.common.errors import InputError, RunError
 from wardround.common.security.tls_key_pair import private_pem, read_certificate
@@ -41,18 +42,6 @@ from wardround.server.operators.wire import LARGEST_MESSAGE, SERVICE, SOCKET_FIL
 from wardround.server.scheduling.queue import StudyQueue, stop_run
 from wardround.server.service.installation import init_server
 from wardround.simulations.local_federation.processes import free_port
-
-STUDY = """
-[study]
-name = "tiny"
-task = "classification"
-[data]
-classes = ["a", "b"]
-size = [16, 16]
-[model]
-network = "small-cnn"
-normalisation = "group"
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +95,7 @@ def test_a_socket_left_by_a_killed_server_is_replaced(folder) -> None:
 def test_a_study_goes_from_submission_to_its_end_before_an_operators_eyes(served) -> None:
     queue = StudyQueue(served.folder)
     with server_at(served.place) as line:
-        done = line.submit(Submission(STUDY))
+        done = line.submit(Submission(SMALLEST_STUDY))
         assert (done.run, done.ahead) == ("tiny-1", 0)
         assert [run.state for run in line.runs().runs] == ["queued"]
         events = line.watch(done.run)
@@ -127,9 +116,9 @@ def test_a_study_goes_from_submission_to_its_end_before_an_operators_eyes(served
 def test_a_refused_study_is_answered_with_its_sentence(served) -> None:
     with server_at(served.place) as line:
         with pytest.raises(InputError, match=r"study\.name is missing: add it"):
-            line.submit(Submission(STUDY.replace('name = "tiny"', "")))
+            line.submit(Submission(SMALLEST_STUDY.replace('name = "tiny"', "")))
         with pytest.raises(InputError, match="is not JSON"):
-            line.submit(Submission(STUDY, "json"))
+            line.submit(Submission(SMALLEST_STUDY, "json"))
         with pytest.raises(InputError, match="there is no run 'x'"):
             line.show("x")
         with pytest.raises(InputError, match="there is no run 'x'"):
@@ -183,7 +172,7 @@ def test_what_the_proto_names_is_served_and_nothing_else(served) -> None:
 
 def test_too_many_watchers_are_told_so_and_short_questions_still_answered(served) -> None:
     with server_at(served.place) as line:
-        run = line.submit(Submission(STUDY)).run
+        run = line.submit(Submission(SMALLEST_STUDY)).run
         watches = [line.watch(run) for _ in range(MOST_WATCHERS)]
         for watch in watches:
             assert next(watch).kind == "state"
@@ -198,7 +187,7 @@ def test_too_many_watchers_are_told_so_and_short_questions_still_answered(served
 def test_a_watcher_of_a_server_that_is_stopped_is_told(folder) -> None:
     with server_at(str(folder)) as line:
         with operators_served(folder):
-            watch = line.watch(line.submit(Submission(STUDY)).run)
+            watch = line.watch(line.submit(Submission(SMALLEST_STUDY)).run)
             assert next(watch).state == "queued"
         with pytest.raises(RunError, match="no server answers"):
             next(watch)
@@ -218,7 +207,7 @@ def test_many_operators_submit_at_a_time(served) -> None:
     def submit(seed: int) -> None:
         try:
             with server_at(served.place) as line:
-                line.submit(Submission(f"{STUDY}\n[federation]\nseed = {seed}\n"))
+                line.submit(Submission(f"{SMALLEST_STUDY}\n[federation]\nseed = {seed}\n"))
         except Exception as error:
             failures.append(error)
 
@@ -235,7 +224,7 @@ def test_many_operators_submit_at_a_time(served) -> None:
 # --- Over the network ------------------------------------------------------------
 def test_an_operator_with_a_certificate_is_answered_over_the_network(served) -> None:
     with server_at(served.address, served.operator) as line:
-        assert line.submit(Submission(STUDY)).run == "tiny-1"
+        assert line.submit(Submission(SMALLEST_STUDY)).run == "tiny-1"
 
 
 def test_a_certificate_taken_away_opens_nothing_from_the_next_call_on(served) -> None:

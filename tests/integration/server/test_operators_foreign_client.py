@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.studies.tiny_study import SMALLEST_STUDY
+
 from wardround.server.operators.client import server_at
 from wardround.server.operators.grpc_server import operators_served
 from wardround.server.operators.messages import Submission
@@ -12,17 +14,6 @@ from wardround.server.operators.proto import operators_pb2
 from wardround.server.operators.wire import SOCKET_FILE
 from wardround.server.service.installation import init_server
 
-STUDY = """
-[study]
-name = "tiny"
-task = "classification"
-[data]
-classes = ["a", "b"]
-size = [16, 16]
-[model]
-network = "small-cnn"
-normalisation = "group"
-"""
 CLIENT = """
 import json, sys
 import grpc
@@ -68,7 +59,7 @@ def test_a_client_made_from_the_proto_alone_lists_runs_and_shows_one(tmp_path_fa
     init_server(folder, "Demo", ["localhost"], "127.0.0.1", 8443)
     _make_client(client)
     with operators_served(folder), server_at(str(folder)) as line:
-        submitted = line.submit(Submission(STUDY))
+        submitted = line.submit(Submission(SMALLEST_STUDY))
         said = _run_client(client, folder / SOCKET_FILE)
         assert said.pop("submitted") == line.show(submitted.run).summary.submitted
     assert said == {
@@ -97,7 +88,7 @@ def _make_client(folder: Path) -> None:
 
 
 def _run_client(folder: Path, socket: Path) -> dict[str, object]:
-    command = [sys.executable, str(folder / "client.py"), f"unix:{socket}", STUDY]
+    command = [sys.executable, str(folder / "client.py"), f"unix:{socket}", SMALLEST_STUDY]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said: dict[str, object] = json.loads(done.stdout)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 from tests.support.stage import wait_until
+from tests.support.studies.tiny_study import SMALLEST_STUDY
 
 from wardround.common.errors import InputError
 from wardround.server.identity.invitations import invite
@@ -28,18 +29,6 @@ from wardround.server.operators.wire import SERVICE
 from wardround.server.scheduling.store import all_runs
 from wardround.server.service.installation import init_server
 from wardround.simulations.local_federation.processes import free_port
-
-STUDY = """
-[study]
-name = "tiny"
-task = "classification"
-[data]
-classes = ["a", "b"]
-size = [16, 16]
-[model]
-network = "small-cnn"
-normalisation = "group"
-"""
 
 
 @pytest.fixture
@@ -76,7 +65,7 @@ def test_a_page_is_for_reading_only_unless_it_was_started_with_its_actions(folde
     with _on_loopback(folder, may_act=False) as link:
         assert "data-action" not in httpx.get(link).text
         for name in ("submit", "stop", "resume", "invite"):
-            answer = _post(link, name, study=STUDY, run="tiny-1", site="north", hours="1")
+            answer = _post(link, name, study=SMALLEST_STUDY, run="tiny-1", site="north", hours="1")
             assert answer.status_code == 403
     assert all_runs(folder) == ()
 
@@ -86,14 +75,14 @@ def test_no_link_a_wrong_one_or_another_origin_does_nothing(folder) -> None:
         origin = "/".join(link.split("/")[:3])
         for bad in (f"{origin}/", f"{origin}/{'x' * 22}/"):
             assert httpx.get(bad).status_code == 404
-            assert _post(bad, "submit", study=STUDY).status_code == 404
+            assert _post(bad, "submit", study=SMALLEST_STUDY).status_code == 404
         for headers in (
             {},
             {"Origin": "https://evil.example", "X-Wardround": "1"},
             {"Origin": "null", "X-Wardround": "1"},
             {"Origin": origin},
         ):
-            answer = httpx.post(f"{link}do/submit", data={"study": STUDY}, headers=headers)
+            answer = httpx.post(f"{link}do/submit", data={"study": SMALLEST_STUDY}, headers=headers)
             assert answer.status_code == 403
         assert httpx.get(link, headers={"Host": "evil.example"}).status_code == 421
     assert all_runs(folder) == ()
@@ -102,7 +91,7 @@ def test_no_link_a_wrong_one_or_another_origin_does_nothing(folder) -> None:
 def test_what_an_operator_does_is_done_and_written_down_with_the_name(folder, caplog) -> None:
     caplog.set_level(logging.INFO)
     with _on_loopback(folder, may_act=True) as link:
-        done = _post(link, "submit", study=STUDY).json()
+        done = _post(link, "submit", study=SMALLEST_STUDY).json()
         assert done["ok"]
         assert done["said"].startswith("tiny is run tiny-1; it is next. Digest ")
         assert "Note: privacy.mode is 'none'" in done["said"]
@@ -117,12 +106,15 @@ def test_what_an_operator_does_is_done_and_written_down_with_the_name(folder, ca
 
 def test_a_refusal_has_the_sentence_of_the_command_line(folder) -> None:
     with _on_loopback(folder, may_act=True) as link:
-        answer = _post(link, "submit", study=STUDY.replace('name = "tiny"', ""))
+        answer = _post(link, "submit", study=SMALLEST_STUDY.replace('name = "tiny"', ""))
         assert (answer.status_code, answer.json()["ok"]) == (409, False)
         assert "study.name is missing: add it" in answer.json()["said"]
         assert "there is no run 'x'" in _post(link, "stop", run="x").json()["said"]
         assert "is not JSON" in _post(link, "submit", study="{").json()["said"]
-        assert "unknown site 'x'" in _post(link, "submit", study=STUDY, sites="x").json()["said"]
+        assert (
+            "unknown site 'x'"
+            in _post(link, "submit", study=SMALLEST_STUDY, sites="x").json()["said"]
+        )
         assert "missing" in _post(link, "submit", study=" ").json()["said"]
         said = _post(link, "invite", site="north", hours="nan").json()["said"]
         assert "an invitation is for 1 to 8760 hours, not 'nan'" in said
@@ -185,7 +177,7 @@ def test_over_the_network_an_operator_reads_and_acts_under_their_own_name(
     with _over_tls(folder, may_act=True) as link, _browser(folder, ann) as client:
         assert "Demo" in client.get(link).text
         assert not (folder / LINK_FILE).exists()
-        assert _post(link, "submit", client, study=STUDY).json()["ok"]
+        assert _post(link, "submit", client, study=SMALLEST_STUDY).json()["ok"]
         assert client.get(link, headers={"Host": "evil.example"}).status_code == 421
     assert "operator=ann method=SubmitStudy by=page" in caplog.messages
 
@@ -225,7 +217,7 @@ def test_a_certificate_that_was_taken_away_reads_no_more_not_even_what_flows(fol
         time.sleep(0.5)
         revoke_operator(folder, "ann")
         assert client.get(link).status_code == 403
-        assert _post(link, "submit", client, study=STUDY).status_code == 403
+        assert _post(link, "submit", client, study=SMALLEST_STUDY).status_code == 403
         with server_at_own(folder) as line:  # something changes, which would be sent
             line()
         assert is_over.wait(30), "the stream goes on"
@@ -239,7 +231,7 @@ def server_at_own(folder: Path) -> Iterator[object]:
     from wardround.server.operators.operations import Operations
 
     time.sleep(2.5)  # beyond the moment for which a certificate that was checked counts
-    yield lambda: Operations(folder).submit(Submission(STUDY))
+    yield lambda: Operations(folder).submit(Submission(SMALLEST_STUDY))
 
 
 def test_a_browser_imports_an_operators_bundle_with_the_passphrase_that_was_printed(
@@ -278,7 +270,7 @@ def test_at_the_desk_the_page_asks_by_the_api_and_the_server_writes_down_who_act
         (link,) = links
         assert "wardround server invite SITE" in httpx.get(link).text
         assert _post(link, "invite", site="north", hours="1").status_code == 403
-        assert _post(link, "submit", study=STUDY).json()["ok"]
+        assert _post(link, "submit", study=SMALLEST_STUDY).json()["ok"]
         for _ in range(3):
             assert "tiny-1" in httpx.get(link).text
         enough.set()

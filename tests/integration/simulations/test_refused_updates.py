@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.hospitals.table_sites import study_for, write_sites
 
 from wardround.client.app import app, close_sessions
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.common.errors import RunError
 from wardround.common.files.tables import read_table

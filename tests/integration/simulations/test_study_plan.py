@@ -177,7 +177,7 @@ def test_the_pages_commands_write_a_study_with_a_reason_for_each_number(
 def _training_rows(sites: PreparedSites) -> tuple[list[dict[str, str]], int]:
     import csv
 
-    from wardround.client.data.cohort import open_cohorts
+    from wardround.client.data.cohorts import open_cohorts
     from wardround.client.site.folder import open_site
 
     study = with_changes(find_study("hippocampus"), {"statistics.ask": True})

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.privacy.gradients.loop import loop_clipped_sum, trained_parameters
+from wardround.client.privacy.gradients.loop import loop_clipped_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.training.losses.labels import cross_entropy
 from wardround.client.training.losses.mean_loss import MeanLoss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.schedule import SchedulePosition
-from wardround.common.models.sharing import layout_of
+from wardround.common.models.sharing import layout_of, trained_parameters
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.plans.strategy import plan_from

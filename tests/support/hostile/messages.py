@@ -31,7 +31,7 @@ from wardround.common.messages.replies import (
     unpack_site_info,
     unpack_update,
 )
-from wardround.common.metrics.noised import NoisedSums, length_of
+from wardround.common.metrics.noised.encoding import NoisedSums, length_of
 from wardround.common.metrics.sums import SiteValues
 from wardround.common.parameters.array_records import to_array_record
 from wardround.common.study.study import Study

@@ -31,6 +31,19 @@ split = "natural"
 manifest = "{manifest}"
 """
 
+# One that is handed in, and need not run.
+SMALLEST_STUDY = """
+[study]
+name = "tiny"
+task = "classification"
+[data]
+classes = ["a", "b"]
+size = [16, 16]
+[model]
+network = "small-cnn"
+normalisation = "group"
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class TinyStudy:

@@ -1,6 +1,7 @@
 """The pages that follow from the code are as old as it is, and no room is overcrowded."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,21 @@ def test_every_package_and_module_says_what_it_is_for() -> None:
     page = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
     silent = [line for line in page.splitlines() if line.endswith("| |") and "`" in line]
     assert not silent
+
+
+SUPPRESSED = re.compile(
+    r"# (noqa: [A-Z0-9, ]+?|type: ignore\[[\w, -]+\]|pragma: no cover) *(?P<why>\S.*)?$"
+)
+
+
+def test_no_check_is_suppressed_without_a_reason() -> None:
+    """One that is generated, or measured in a benchmark, is not looked at."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for top in ("client", "common", "server", "simulations", "src/wardround/commands")
+        for path in (ROOT / top).rglob("*.py")
+        if not path.name.endswith("_pb2.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (one := SUPPRESSED.search(line)) and not one["why"]
+    ]
+    assert not found

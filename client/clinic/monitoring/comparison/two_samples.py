@@ -67,14 +67,21 @@ def _p_by_draws(
 def choices(
     count: int, sizes: tuple[int, int], generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return so many choices of some of all places, each without a place twice."""
+    """Return so many choices of some of all places, each without a place twice.
+
+    Args:
+        sizes: How many places there are, and how many are chosen: N and m.
+
+    Returns:
+        ``(count, m)``, each in [0, N).
+    """
     every, some = sizes
     drawn = generator.random((count, every), dtype=np.float32)
     return np.argpartition(drawn, some - 1, axis=1)[:, :some]
 
 
 def some_of(rows: Floats, generator: np.random.Generator) -> Floats:
-    """Return rows, or as many of them as a kernel is made of."""
+    """Return rows ``(N, D)``, or as many of them, by lot, as a kernel is made of."""
     if len(rows) <= _MOST_ROWS:
         return rows
     chosen: Floats = rows[np.sort(generator.choice(len(rows), _MOST_ROWS, replace=False))]

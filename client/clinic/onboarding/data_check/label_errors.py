@@ -149,10 +149,10 @@ def _fit(features: Array, targets: NDArray[np.int64], classes: int) -> torch.Ten
         scores = inputs @ weights[:-1] + weights[-1]
         total = torch.nn.functional.cross_entropy(scores, wanted)
         total = total + _RIDGE * weights[:-1].square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call] # torch's own
         return total
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    optimiser.step(loss)  # type: ignore[no-untyped-call] # torch's own
     return weights.detach()
 
 

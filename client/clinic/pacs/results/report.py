@@ -169,6 +169,28 @@ def algorithm_id(algorithm: Algorithm) -> Any:
     )
 
 
+def _observer(names: ResultNames, algorithm: Algorithm) -> Any:
+    """Return who observed: the model, as a device."""
+    from highdicom.sr import (
+        DeviceObserverIdentifyingAttributes,
+        ObservationContext,
+        ObserverContext,
+    )
+    from pydicom.sr.codedict import codes
+
+    device = ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=names.device,
+            name=algorithm.label,
+            manufacturer_name=MANUFACTURER,
+            model_name=algorithm.label,
+            serial_number=algorithm.short_digest,
+        ),
+    )
+    return ObservationContext(observer_device_context=device)
+
+
 def make_report(  # what a report consists of
     source: Source,
     groups: Sequence[object],
@@ -188,28 +210,11 @@ def make_report(  # what a report consists of
     Raises:
         PacsError: The images lack what a report has to repeat.
     """
-    from highdicom.sr import (
-        Comprehensive3DSR,
-        ComprehensiveSR,
-        DeviceObserverIdentifyingAttributes,
-        MeasurementReport,
-        ObservationContext,
-        ObserverContext,
-    )
+    from highdicom.sr import Comprehensive3DSR, ComprehensiveSR, MeasurementReport
     from pydicom.sr.codedict import codes
 
-    device = ObserverContext(
-        observer_type=codes.DCM.Device,
-        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-            uid=names.device,
-            name=algorithm.label,
-            manufacturer_name=MANUFACTURER,
-            model_name=algorithm.label,
-            serial_number=algorithm.short_digest,
-        ),
-    )
     content = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=device),
+        observation_context=_observer(names, algorithm),
         procedure_reported=IMAGING.concept,
         imaging_measurements=list(groups),
         title=codes.DCM.ImagingMeasurementReport,

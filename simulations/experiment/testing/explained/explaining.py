@@ -23,7 +23,8 @@ from wardround.client.clinic.explanations.masks import lesion_mask, lesion_masks
 from wardround.client.clinic.explanations.methods import METHODS, ROUGH
 from wardround.client.clinic.explanations.randomisation import Randomisation, randomise
 from wardround.client.data.batch import Batch
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import Site, open_site

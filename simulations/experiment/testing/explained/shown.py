@@ -31,6 +31,9 @@ def as_shown(
         place: Whose it is, and the study.
         values: ``(*spatial)`` of the map, not negative.
         mask: ``(*spatial)``.
+
+    Raises:
+        ValueError: The batch has no image.
     """
     examination, batch = seen
     site, study = place

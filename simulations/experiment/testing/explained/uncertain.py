@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wardround.client.clinic.explanations.uncertainty import UNCERTAINTIES, entropy, errors_found
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.common.parameters.schema import write_parameters

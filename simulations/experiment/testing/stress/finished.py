@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.examination import Examination
-from wardround.client.data.preprocessing.preprocessing import StoredMask
+from wardround.client.data.preprocessing.case import StoredMask
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import InputError, known_names
 from wardround.common.models.model_folder import is_model_folder, open_model_folder

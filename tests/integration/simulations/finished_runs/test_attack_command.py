@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.common.errors import InputError
 from wardround.common.study.loading import load_study, with_changes

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.support.studies.tiny_runs import write_tiny_study
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.preprocessing.preprocessing import prepare_channels, read_channels
 from wardround.client.site.folder import open_site
 from wardround.common.models.model_folder import open_model_folder

@@ -300,7 +300,7 @@ def test_a_full_disk_is_said_in_plain_words(tiny_study, wardround, tmp_path, mon
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "CANARYFILE003.png")
 
-    monkeypatch.setattr("wardround.simulations.experiment.simulate.write_samples", full)
+    monkeypatch.setattr("wardround.simulations.experiment.whole_run.write_samples", full)
     run = tmp_path / "run"
     said = wardround("simulate", tiny_study.study, "--out", run, *FAST)
     assert said.code == 3

@@ -12,7 +12,8 @@ import pytest
 import torch
 from tests.support.studies.tiny_study import Said
 
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.common.study.loading import load_study
 

@@ -18,15 +18,12 @@ from wardround.client.data.boxes import (
     stack_boxes,
     usable_boxes,
 )
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.label_words import LabelWords
 from wardround.client.data.manifest.manifest import open_manifest
 from wardround.client.data.preprocessing.own_grid import prepare_images
-from wardround.client.data.preprocessing.preprocessing import (
-    prepare_channel,
-    prepare_mask,
-    resampled_size,
-)
+from wardround.client.data.preprocessing.preprocessing import prepare_channel, prepare_mask
+from wardround.client.data.preprocessing.steps import resampled_size
 from wardround.client.data.reading.boxes.found import boxes_of
 from wardround.client.data.reading.image import Image
 from wardround.client.site.folder import open_site

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from wardround.client.data.cohort import Cohorts, open_cohorts
+from wardround.client.data.cohorts import Cohorts, open_cohorts
 from wardround.client.data.patches import draw_starts, foreground_positions
 from wardround.client.site.folder import open_site
 from wardround.common.errors import DataError

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from wardround.client.clinic.onboarding.data_check.check import check_data
-from wardround.client.data.cohort import Cohorts, open_cohorts
+from wardround.client.data.cohorts import Cohorts, open_cohorts
 from wardround.client.data.same_images import find_same_images, held_by
 from wardround.client.site.folder import open_site
 from wardround.common.errors import DataError

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tests.support.tables import Pictures, make_pictures
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.cells import parse_location
 from wardround.client.data.same_images import Held, find_same_images, require_parted
 from wardround.client.site.folder import open_site

@@ -6,7 +6,7 @@ import numpy as np
 from tests.support.hospitals.blobs import blob_study, write_blob_site
 from tests.support.hospitals.image_ward import volume, ward_study, write_ward
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.statistics import measure_statistics
 from wardround.client.site.folder import open_site
 from wardround.common.study.loading import parse_study

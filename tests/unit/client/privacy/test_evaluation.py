@@ -18,7 +18,7 @@ from wardround.client.privacy.evaluation import (
 )
 from wardround.client.training.evaluation import evaluating
 from wardround.client.training.losses.registry import build_loss
-from wardround.common.metrics.noised import NORM_BOUND, length_of
+from wardround.common.metrics.noised.encoding import NORM_BOUND, length_of
 from wardround.common.models.networks.detection import anchors_of
 from wardround.common.privacy.gaussian_mechanism import grid_step
 from wardround.common.study.loading import parse_study

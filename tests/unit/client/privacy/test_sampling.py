@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.client.data.batch import Batch
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site.folder import open_site

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.privacy import step
-from wardround.client.privacy.gradients.loop import trained_parameters
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.training.local import LocalWork
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.objectives.registry import build_objective
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import RunError
+from wardround.common.models.sharing import trained_parameters
 from wardround.common.privacy.secure_random import KEY_BYTES, Randomness
 from wardround.common.study.plans.strategy import plan_from
 from wardround.common.study.sections.federation import FederationSection

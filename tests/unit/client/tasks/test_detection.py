@@ -20,7 +20,8 @@ from wardround.client.training.losses.boxes import (
 )
 from wardround.common.errors import StudyError
 from wardround.common.messages.instructions import Instruction, new_run
-from wardround.common.metrics.noised import NoisedSums, encode_loss, scaled, summarise_noised
+from wardround.common.metrics.noised.decoding import summarise_noised
+from wardround.common.metrics.noised.encoding import NoisedSums, encode_loss, scaled
 from wardround.common.metrics.sums import metrics_of_task
 from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import parse_study

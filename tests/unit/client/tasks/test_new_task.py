@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.client.tasks.registry import TASKS as SITE_TASKS
 from wardround.client.tasks.task import UnusableLabelError

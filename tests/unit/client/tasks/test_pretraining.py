@@ -11,13 +11,13 @@ from wardround.client.tasks.pretraining import confused, hidden_parts, unrestore
 from wardround.client.tasks.registry import task_of
 from wardround.client.training.losses.pretraining import masked_l1, nt_xent
 from wardround.common.errors import InputError, StudyError
-from wardround.common.metrics.noised import (
+from wardround.common.metrics.noised.decoding import summarise_noised
+from wardround.common.metrics.noised.encoding import (
     NORM_BOUND,
     NoisedSums,
     encode_loss,
     length_of,
     scaled,
-    summarise_noised,
 )
 from wardround.common.metrics.pretraining import PretrainingSums
 from wardround.common.metrics.sums import MetricSums, merge, summarise

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from wardround.client.training.mean_weights import mean_weights
 from wardround.client.training.optimisers import (
     OPTIMISERS,
     build_optimiser,
+    mean_weights,
     set_learning_rate,
 )
 from wardround.common.study.plans.learning_rate import SCHEDULES, learning_rate_at

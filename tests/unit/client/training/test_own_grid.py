@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wardround.client.data.cohort import Cohorts, open_cohorts
+from wardround.client.data.cohorts import Cohorts, open_cohorts
 from wardround.client.privacy.evaluation import patient_vectors
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import evaluate, evaluating
 from wardround.client.training.losses.registry import build_loss
-from wardround.common.metrics.noised import length_of
+from wardround.common.metrics.noised.encoding import length_of
 from wardround.common.metrics.sums import MetricSums, summarise
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study

@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 
 from wardround.client.tasks.registry import task_of
 from wardround.common.errors import InputError
-from wardround.common.metrics.noised import (
+from wardround.common.metrics.noised.decoding import checked_vector, merge_noised, summarise_noised
+from wardround.common.metrics.noised.encoding import (
     NoisedSums,
     blocks_of,
-    checked_vector,
     encode_loss,
     length_of,
-    merge_noised,
     scaled,
-    summarise_noised,
 )
 from wardround.common.metrics.task_sums import MetricValue
 from wardround.common.study.loading import parse_study

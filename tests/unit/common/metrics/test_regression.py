@@ -6,8 +6,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from wardround.common.errors import InputError
-from wardround.common.metrics.noised import NoisedSums, encode_loss, scaled, summarise_noised
-from wardround.common.metrics.noised import encode_estimates as encoded
+from wardround.common.metrics.noised.decoding import summarise_noised
+from wardround.common.metrics.noised.encoding import NoisedSums, encode_loss, scaled
+from wardround.common.metrics.noised.encoding import encode_estimates as encoded
 from wardround.common.metrics.records import from_arrays, to_arrays
 from wardround.common.metrics.regression import BINS, calibration_line, count_estimates
 from wardround.common.metrics.sums import MetricSums, merge, summarise
@@ -123,6 +124,6 @@ def test_no_patient_moves_a_noised_sum_by_more_than_one():
 
 
 def _scales(study: Study) -> np.ndarray:
-    from wardround.common.metrics.noised import blocks_of
+    from wardround.common.metrics.noised.encoding import blocks_of
 
     return np.concatenate([np.full(block.length, block.scale) for block in blocks_of(study)])

@@ -5,8 +5,13 @@ import pytest
 from lifelines.utils import concordance_index
 
 from wardround.common.errors import InputError
-from wardround.common.metrics.noised import NoisedSums, encode_follow_up, encode_loss, scaled
-from wardround.common.metrics.noised import summarise_noised as summarised
+from wardround.common.metrics.noised.decoding import summarise_noised as summarised
+from wardround.common.metrics.noised.encoding import (
+    NoisedSums,
+    encode_follow_up,
+    encode_loss,
+    scaled,
+)
 from wardround.common.metrics.records import from_arrays, to_arrays
 from wardround.common.metrics.sums import MetricSums, merge, summarise
 from wardround.common.metrics.survival import at_horizon, count_survival, exact_pairs, time_edges

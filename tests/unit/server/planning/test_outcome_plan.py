@@ -9,7 +9,7 @@ from tests.unit.client.tasks.test_outcomes import site_of
 from tests.unit.common.metrics.test_regression import age_study
 from tests.unit.common.metrics.test_survival import death_study
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.statistics import measure_statistics
 from wardround.common.errors import RunError, StudyError
 from wardround.common.messages.statistics import SiteStatistics

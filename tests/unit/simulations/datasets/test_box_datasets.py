@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.client.tasks.registry import TASKS as SITE_TASKS
 from wardround.common.errors import InputError

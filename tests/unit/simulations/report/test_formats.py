@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.simulations.test_report_page import SITES, make_run
+from tests.integration.simulations.report_page.made_run import SITES, make_run
 from tests.support.studies.tiny_study import Said
 
 from wardround.common.errors import InputError

@@ -8,7 +8,7 @@ from tests.support.hospitals.hospital import ask, log_of
 from tests.support.hospitals.image_ward import volume, ward_study, write_ward
 
 from wardround.client.app import close_sessions
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.site.folder import open_site
 from wardround.common.errors import DataError, StudyError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from wardround.client.data.manifest.examination import Examination, Location
-from wardround.client.data.preprocessing.preprocessing import Case, prepare_case
+from wardround.client.data.preprocessing.case import Case
+from wardround.client.data.preprocessing.preprocessing import prepare_case
 from wardround.client.site.folder import Site, SiteFile
 from wardround.common.errors import DataError
 from wardround.common.study.loading import parse_study

@@ -6,7 +6,7 @@ import torch
 
 from wardround.client.data.preprocessing.differentiable import network_input
 from wardround.client.data.preprocessing.grey_values import grey_steps
-from wardround.client.data.preprocessing.preprocessing import finish_images
+from wardround.client.data.preprocessing.steps import finish_images
 from wardround.client.data.reading.image import Image
 from wardround.common.study.sections.data import DataSection
 

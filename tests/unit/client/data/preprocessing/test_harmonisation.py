@@ -10,7 +10,7 @@ from wardround.client.data.preprocessing.differentiable import network_input
 from wardround.client.data.preprocessing.grey_values import grey_steps
 from wardround.client.data.preprocessing.harmonisation import harmonised, quantiles, shading
 from wardround.client.data.preprocessing.own_grid import prepare_alike, prepare_images
-from wardround.client.data.preprocessing.preprocessing import finish_images
+from wardround.client.data.preprocessing.steps import finish_images
 from wardround.client.data.reading.image import Image
 from wardround.common.study.sections.data import DataSection
 

@@ -10,13 +10,9 @@ from scipy.ndimage import median_filter
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.preprocessing import geometry
 from wardround.client.data.preprocessing.intensity import INTENSITIES
-from wardround.client.data.preprocessing.preprocessing import (
-    denoised,
-    finish_images,
-    finish_masks,
-    prepare_block,
-    prepare_case,
-)
+from wardround.client.data.preprocessing.preprocessing import prepare_case
+from wardround.client.data.preprocessing.shared_arrays import prepare_block
+from wardround.client.data.preprocessing.steps import denoised, finish_images, finish_masks
 from wardround.client.data.reading.image import Image, UnreadableError
 from wardround.client.site.folder import Site, SiteFile
 from wardround.common.errors import DataError

@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from tests.support.studies.tiny_study import SMALLEST_STUDY
 
 from wardround.server.checkpoints.evidence import EvidenceRow
 from wardround.server.operators.messages import (
@@ -26,17 +27,6 @@ from wardround.server.operators.page.standing import Doing, doing
 from wardround.server.operators.report.sections import privacy_sentences
 
 FORGED = "<script>alert(1)</script>\"'><img src=//evil.example/x>\x1b[2J\u202e"
-STUDY = """
-[study]
-name = "tiny"
-task = "classification"
-[data]
-classes = ["a", "b"]
-size = [16, 16]
-[model]
-network = "small-cnn"
-normalisation = "group"
-"""
 
 
 def a_run(state: str = "running", **changes: object) -> RunSummary:
@@ -68,7 +58,7 @@ def a_record(run: RunSummary, sites: tuple[str, ...] = ("north",), name: str = "
     values = tuple(
         SiteValue("all sites", n, "validation", value) for n, value in ((0, 0.5), (1, 0.75))
     )
-    return RunRecord(details, STUDY, "0.1.0", parts, values)
+    return RunRecord(details, SMALLEST_STUDY, "0.1.0", parts, values)
 
 
 def test_the_server_says_who_is_there_and_what_troubles_it() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import evaluate

@@ -17,7 +17,7 @@ from tests.support.hospitals.review_ward import (
 )
 from tests.support.stage import table_study
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohorts import open_cohorts
 from wardround.client.data.manifest.manifest import open_manifest
 from wardround.client.data.manifest.parts.forgetting import forget_patients, read_identifiers
 from wardround.client.data.manifest.table import read_table

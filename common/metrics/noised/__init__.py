@@ -1,0 +1,1 @@
+"""A measurement with noise: one bounded vector a patient, summed, noised, and made into metrics."""
