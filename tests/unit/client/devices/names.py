@@ -26,6 +26,7 @@ ROUNDS = (
     "adversarial",
     "mixed images",
     "averaged weights",
+    "fedprox",
     "scaffold",
     "feddyn",
     "moon",

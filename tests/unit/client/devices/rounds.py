@@ -53,6 +53,7 @@ from wardround.common.models.start import WeightsOrigin
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
 
 _CPU = torch.device("cpu")
@@ -131,7 +132,16 @@ _MAKERS: dict[str, Callable[[], Study]] = {
     "averaged weights": lambda: study_of("classification", training={"ema": 0.9}),
     **{
         name: (lambda name=name: _strategy(name))
-        for name in ("scaffold", "feddyn", "moon", "fedrep", "ditto", "apfl", "fedavg-finetune")
+        for name in (
+            "fedprox",
+            "scaffold",
+            "feddyn",
+            "moon",
+            "fedrep",
+            "ditto",
+            "apfl",
+            "fedavg-finetune",
+        )
     },
     "coral": lambda: study_of("classification", federation={"objective": "coral"}),
     "small-features": lambda: study_of(
@@ -370,7 +380,13 @@ def main() -> None:
 
             traceback.print_exc()
             results[f"{kind} {name}"] = {"failed": f"{type(error).__name__}: {error}"[:400]}
+        sys.stderr.write(f"{kind} {name}: {results[f'{kind} {name}']}\n")
 
+    studies = [_MAKERS[name]() for name in ROUNDS]
+    results["studied"] = {
+        "tasks": sorted({study.study.task for study in studies}),
+        "objectives": sorted({plan_of(study).objective for study in studies}),
+    }
     for name in ROUNDS:
         note("rounds", name, rounds_of, _MAKERS[name](), folder / "rounds" / name.replace(" ", "-"))
     for name in COUNTED:
