@@ -233,11 +233,15 @@ def rounds_of(name: str, study: Study, folder: Path) -> dict[str, Any]:
         list(_round(device, study, write_site(folder / device.type, study)))
         for device in (DEVICE, _CPU)
     )
-    return {"apart": _apart(there, here)}
+    each = [_apart(one, other) for one, other in zip(there, here, strict=True)]
+    return {"apart": max(each), "each": each}
 
 
 def _round(device: torch.device, study: Study, folder: Path) -> Iterator[Any]:
-    """Yield what rounds come to: updates, sums, and answers."""
+    """Yield what rounds come to: updates, losses, and answers.
+
+    What is counted by bins of a score is not compared: the last bit of a score may move a count.
+    """
     session = session_on(device, study, folder)
     model = read_parameters(session.context.network)
     if study.federation.secure_aggregation:
@@ -256,15 +260,18 @@ def _round(device: torch.device, study: Study, folder: Path) -> Iterator[Any]:
         order = Instruction(
             study.digest, _RUN, 2, model, personal=session.context.plan.personalised
         )
-        yield session.evaluate(replace(order, split="test")).metrics
+        metrics = session.evaluate(replace(order, split="test")).metrics
+        assert metrics is not None
+        yield metrics.loss
     cohort, network = session.cohorts.test, session.context.network
     cohort.prepare()
     if not study.task.restores:
-        yield _cases(study)(network, cohort, study, device)
+        cases = _cases(study)(network, cohort, study, device)
+        yield len(cases) if study.task.boxes else cases
     if study.contrasts:
         return  # it compares patients: nobody's share alone is measured
     with evaluating(network):
-        yield list(patient_vectors(network, cohort, study, device, session.loss))
+        yield len(list(patient_vectors(network, cohort, study, device, session.loss)))
 
 
 def _cases(study: Study) -> Callable[..., Any]:
