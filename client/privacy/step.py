@@ -23,7 +23,7 @@ from wardround.common.models.sharing import trained_parameters
 from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.gaussian_mechanism import noised
 from wardround.common.privacy.secure_random import Randomness
-from wardround.common.runtime.seeds import seed_dropout
+from wardround.common.runtime.seeds import dropout_seeded
 from wardround.common.study.plans.learning_rate import learning_rate_at
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 
@@ -161,9 +161,7 @@ def _drawing(
         batches = start.limit.each(sampler.batches(drawn, computation.read_together, device))
         return _sum(start.network, batches, loss, plan.clip_norm, computation)
 
-    generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with generators, exact_arithmetic():
-        seed_dropout(randomness.seed(), device)
+    with dropout_seeded(randomness.seed(), device), exact_arithmetic():
         if computation.crew is not None:
             computation.crew.seed(randomness.seed())
         yield draw_sum

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.amp import GradScaler
 
 from wardround.client.data.batch import Batch
@@ -16,7 +15,7 @@ from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.optimisers import build_optimiser
 from wardround.common.messages.instructions import Instruction
 from wardround.common.parameters.schema import Parameters
-from wardround.common.runtime.seeds import derive_seed, seed_dropout
+from wardround.common.runtime.seeds import derive_seed, dropout_seeded
 
 if TYPE_CHECKING:
     from wardround.client.session.parallel.crew import Crew
@@ -56,8 +55,7 @@ class Trainer:
         optimiser = build_optimiser(start.network, start.training)
         if standalone and instruction.run in self._optimiser_state:
             optimiser.load_state_dict(self._optimiser_state[instruction.run])
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            seed_dropout(derive_seed(*key, "dropout"), device)
+        with dropout_seeded(derive_seed(*key, "dropout"), device):
             crew = self.crew(site)
             if crew is not None:
                 crew.seed(derive_seed(*key, "dropout"))

@@ -60,17 +60,20 @@ class Detection:
         overlaps another one of its class by more than half, and has a lower score, is left out;
         what several views show is fused (:func:`fuse_boxes`).
 
+        It lies on the CPU, wherever the outputs do: boxes are picked by their values, image by
+        image, and a GPU would be waited for at each.
+
         Args:
             outputs: ``(B, A, K + 4 dims)``; what is no number is taken for 0.
             study: Says the size of the image, where boxes are cut off.
         """
-        views = len(mirrored_views(study))
+        views, told = len(mirrored_views(study)), outputs.cpu()
         found = [
             fuse_boxes([_found(view, study) for view in said.chunk(views)], MOST_BOXES)
-            for said in outputs.nan_to_num(posinf=0.0, neginf=0.0)
+            for said in told.nan_to_num(posinf=0.0, neginf=0.0)
         ]
         most = max((len(rows) for rows in found), default=0)
-        answer = outputs.new_zeros(len(outputs), max(1, most), 2 + 2 * study.data.dimensions)
+        answer = told.new_zeros(len(outputs), max(1, most), 2 + 2 * study.data.dimensions)
         answer[..., 1] = NOTHING
         for place, rows in enumerate(found):
             answer[place, : len(rows)] = rows
@@ -115,16 +118,33 @@ def _found(said: Tensor, study: Study) -> Tensor:
 
 
 class DetectionCounter:
-    """Counts each image's boxes when they come."""
+    """Keeps each batch's boxes, and counts them at the end.
+
+    True boxes may lie on a GPU, which is waited for once and not at each batch.
+    """
 
     def __init__(self, study: Study) -> None:
         self._sums = DetectionSums.empty(study, surfaces=False)
+        self._found: list[Tensor] = []
+        self._true: list[Tensor] = []
 
     def add(self, outputs: Tensor, targets: Tensor, spacings_mm: Sequence[Spacing] | None) -> None:
         """Count a batch: boxes found ``(B, P, 2 + 2 dims)`` and true ``(B, M, 1 + 2 dims)``."""
-        for found, truth in zip(outputs.cpu().numpy(), targets.cpu().numpy(), strict=True):
-            count_image(found, truth, self._sums)
+        self._found.append(outputs.cpu())
+        self._true.append(targets)
 
     def sums(self) -> DetectionSums:
         """Return the counts over all examinations."""
+        for boxes, true in zip(self._found, _fetched(self._true), strict=True):
+            for found, truth in zip(boxes.numpy(), true.numpy(), strict=True):
+                count_image(found, truth, self._sums)
         return self._sums
+
+
+def _fetched(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors on the CPU; from another device they come in one copy."""
+    if not parts:
+        return []
+    flat = torch.cat([part.flatten() for part in parts]).cpu()
+    lengths = [part.numel() for part in parts]
+    return [one.reshape(part.shape) for one, part in zip(flat.split(lengths), parts, strict=True)]

@@ -206,7 +206,7 @@ def evaluate_with(
                 measured = loss(outputs, batch.targets), outputs.isfinite().all()
                 told = answer_of(scored(outputs, loss), study)
                 if registered is not None:
-                    registered.add(told, batch.targets)
+                    registered.add(told, batch.targets.to(told.device))
                 if stored:
                     _add_each(counter, told, batch, study, (spacings, stored))
                 else:

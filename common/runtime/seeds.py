@@ -4,6 +4,8 @@ Noise that protects patients never comes from here.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -29,3 +31,15 @@ def seed_dropout(seed: int, device: torch.device) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+
+
+@contextmanager
+def dropout_seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Have torch's own layers draw from a seed; who drew before goes on after as if nobody had.
+
+    Args:
+        device: Where the layers are.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed_dropout(seed, device)
+        yield

@@ -42,12 +42,16 @@ class PublicExamination:
     wave: int = 1
 
 
+YOURS, YOURS_TO_STATE = "your own", "yours to state"
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
     """What a report must say about the data.
 
     Attributes:
         md5: Digest of the file, where the data set is one file.
+        whose: "" of a public data set; otherwise images may be confidential.
     """
 
     name: str
@@ -56,6 +60,7 @@ class DatasetFacts:
     citation: str
     homepage: str
     md5: str = ""
+    whose: str = ""
 
     def as_text(self) -> dict[str, str]:
         """Return the facts that are known, by name."""
@@ -66,6 +71,7 @@ class DatasetFacts:
             "citation": self.citation,
             "homepage": self.homepage,
             "md5": self.md5,
+            "whose": self.whose,
         }
         return {key: value for key, value in pairs.items() if value}
 
@@ -127,6 +133,7 @@ class DatasetEntry:
         task: What can be learned from it, for people.
         tasks: The tasks of a study it serves.
         options: The keys of ``[simulation.options]`` it knows.
+        is_public: Whether it is one that anybody may have.
     """
 
     title: str
@@ -138,10 +145,19 @@ class DatasetEntry:
     tasks: tuple[str, ...]
     load: Callable[[DataRequest], Examinations]
     options: Mapping[str, DatasetOption] = field(default_factory=dict)
+    is_public: bool = True
 
     def facts(self, name: str) -> DatasetFacts:
         """Return the facts for a report, under the catalogue's name."""
-        return DatasetFacts(name, self.title, self.licence, self.citation, self.homepage)
+        whose = "" if self.is_public else YOURS
+        return DatasetFacts(
+            name, self.title, self.licence, self.citation, self.homepage, whose=whose
+        )
+
+    def own_facts(self, name: str) -> DatasetFacts:
+        """Return the facts of a user's own data that are laid out as this public data set is."""
+        title = f"your own data, laid out as {self.title}"
+        return DatasetFacts(name, title, YOURS_TO_STATE, "", "", whose=YOURS)
 
 
 def resolve_options(

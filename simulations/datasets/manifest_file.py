@@ -18,6 +18,7 @@ from wardround.common.runtime.printable import printable
 from wardround.common.study.registry import TASKS
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
+    YOURS_TO_STATE,
     DataRequest,
     DatasetEntry,
     DatasetOption,
@@ -58,7 +59,7 @@ def image_columns(study: Study, held: AbstractSet[str] = frozenset()) -> dict[st
 
 ENTRY = DatasetEntry(
     title="your own manifest",
-    licence="yours to state",
+    licence=YOURS_TO_STATE,
     citation="",
     homepage="",
     modality="any that a site can read",
@@ -66,6 +67,7 @@ ENTRY = DatasetEntry(
     tasks=tuple(TASKS),
     load=_load,
     options={"manifest": DatasetOption("", "a CSV file laid out as a site's manifest.csv.")},
+    is_public=False,
 )
 
 _Rows = Sequence[Mapping[str, str]]
@@ -106,6 +108,7 @@ def registered_entry(name: str) -> DatasetEntry:
         tasks=tuple(TASKS),
         load=load,
         options={key: DatasetOption(value, "of the package.") for key, value in _options(make)},
+        is_public=False,  # nobody here knows
     )
     return entry
 

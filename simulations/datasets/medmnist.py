@@ -70,9 +70,11 @@ def _load(request: DataRequest) -> Examinations:
             )
             for item, label in enumerate(labels)
         ]
-    facts = replace(ENTRY.facts("medmnist"), md5=_md5(path))
-    if known is not None:
-        facts = replace(facts, title=known.title, licence=known.licence)
+    if known is None:  # a file in their layout, by another name
+        facts = replace(ENTRY.own_facts("medmnist"), md5=_md5(path))
+    else:
+        published = replace(ENTRY.facts("medmnist"), title=known.title, licence=known.licence)
+        facts = replace(published, md5=_md5(path))
     note = "MedMNIST names no patients: every image counts as a patient of its own."
     return Examinations(tuple(rows), facts, (note,))
 

@@ -9,6 +9,7 @@ from typing import Any
 from wardround.common.errors import InputError
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
+    YOURS_TO_STATE,
     DataRequest,
     DatasetEntry,
     DatasetOption,
@@ -217,7 +218,7 @@ def _load(request: DataRequest) -> Examinations:
 
 ENTRY = DatasetEntry(
     title="a folder in the manner of nnU-Net v2",
-    licence="yours to state",
+    licence=YOURS_TO_STATE,
     citation="",
     homepage="https://github.com/MIC-DKFZ/nnUNet",
     modality="any that a site can read, a file a channel",
@@ -225,4 +226,5 @@ ENTRY = DatasetEntry(
     tasks=("segmentation",),
     load=_load,
     options={"folder": DatasetOption("", "a folder with dataset.json, imagesTr and labelsTr.")},
+    is_public=False,
 )

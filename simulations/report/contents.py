@@ -116,7 +116,10 @@ class RunContents:
     @property
     def own_data(self) -> bool:
         """Whether the images are the user's own, and not those of a public data set."""
-        return self.study is not None and self.study.simulation.data == "folder"
+        if "whose" in self.facts.data:
+            return True
+        # A run of an earlier version does not say it.
+        return self.study is not None and self.study.simulation.data in ("folder", "nnunet")
 
     @property
     def rounds_done(self) -> int:

@@ -144,7 +144,8 @@ def _fewest(patients: Sequence[Patient], study: Study) -> dict[str, int]:
 def _site_names(originals: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return each natural site's name as a site, and what to say of those that are numbered.
 
-    A name in letters that no site may have, Greek ones for example, would be hyphens alone.
+    A simulated site's name is of Latin letters: another one, Greek for example, would be hyphens
+    alone. A real hospital keeps its name.
     """
     names, numbered = dict[str, str](), []
     for number, original in enumerate(originals, start=1):
@@ -157,9 +158,9 @@ def _site_names(originals: Sequence[str]) -> tuple[dict[str, str], tuple[str, ..
     if not numbered:
         return names, ()
     said = (
-        f"{len(numbered)} of the {len(names)} natural sites have names in letters that no site's "
-        f"name has (Latin ones do): they are called {', '.join(numbered)}, by their order in the "
-        "manifest."
+        f"{len(numbered)} of the {len(names)} natural sites have names in letters that are not "
+        f"Latin, as those of simulated sites must be: they are called {', '.join(numbered)}, by "
+        "their order in the manifest."
     )
     return names, (said,)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wardround.client.clinic.explanations.attribution import ExplanationError, Floats
 from wardround.client.data.batch import Batch
 from wardround.client.training.evaluation import evaluating, predict
+from wardround.common.runtime.seeds import dropout_seeded
 from wardround.common.study.study import Study
 
 _PASSES = 10  # with dropout
@@ -56,8 +57,8 @@ def with_dropout(networks: Sequence[nn.Module], batch: Batch, study: Study) -> T
             "entropy or test-time-augmentation, or train with model.dropout."
         )
         raise ExplanationError(msg)
-    with evaluating(network), torch.random.fork_rng(devices=[]), dropping(drops):
-        torch.default_generator.manual_seed(0)
+    device = batch.targets.device
+    with evaluating(network), dropout_seeded(0, device), dropping(drops):
         passes = [_probabilities(network, batch, study) for _ in range(_PASSES)]
     return torch.stack(passes).mean(0)
 

@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wardround.client.clinic.explanations.uncertainty import dropout_layers, dropping
@@ -18,6 +17,7 @@ from wardround.client.clinic.review.cases import Case
 from wardround.client.clinic.review.scores import Floats, disjointness
 from wardround.client.data.reading.image import Image
 from wardround.common.errors import InputError, WardroundError
+from wardround.common.runtime.seeds import dropout_seeded
 from wardround.common.study.study import Study
 
 PASSES = 10  # with other values dropped
@@ -124,8 +124,7 @@ class Committee:
             yield
             return
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=[]))
-            torch.default_generator.manual_seed(0)
+            stack.enter_context(dropout_seeded(0, self.predictors[0].device))
             layers = [
                 layer
                 for one in self.predictors

@@ -66,15 +66,16 @@ def augmented(
     if voxels is not None and len(voxels) < len(batch.images):
         voxels = voxels.repeat_interleave(len(batch.images) // len(voxels), dim=0)
     drawn = draw_changes(preset, len(batch.images), study.data.dimensions, generator, voxels)
+    moved = batch.targets
+    if study.task.boxes:  # a few numbers: moved before they travel
+        moved = move_boxes(moved, batch.images.shape[2:], drawn)
     images, covariates, targets, *there = to_device(
-        (batch.images, batch.covariates, batch.targets, *drawn.tensors.values()), device
+        (batch.images, batch.covariates, moved, *drawn.tensors.values()), device
     )
     if images is None or targets is None:
         msg = "a batch of images arrived without them"
         raise TypeError(msg)
     masks, changes = targets if has_masks else None, drawn.arrived(there)
-    if study.task.boxes:
-        targets = move_boxes(targets, images.shape[2:], changes)
     images, masks = apply_changes(images, masks, changes)
     return Batch(images, covariates, targets if masks is None else masks)
 

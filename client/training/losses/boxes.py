@@ -5,11 +5,13 @@ gradient of a patient is defined, and an image without boxes counts as much as a
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wardround.client.data.batch import to_device
 from wardround.client.tasks.anchors import NOTHING, Said, matched
 
 _FOCUS = 2.0  # gamma of Lin et al. 2017, table 1b
@@ -53,29 +55,62 @@ def hard_negative_giou(outputs: Tensor, targets: Tensor, class_weights: Tensor |
 
 
 def _each(
-    of_classes: Callable[[Tensor, Tensor, Tensor], Tensor],
+    of_classes: "Callable[[Tensor, Tensor, Tensor, _Held], Tensor]",
     outputs: Tensor,
     targets: Tensor,
     class_weights: Tensor | None,
 ) -> Tensor:
     dimensions = (targets.shape[-1] - 1) // 2
     losses = []
-    for said, rows in zip(outputs, targets, strict=True):
-        parts, rows = Said.of(said, dimensions), rows[rows[:, 0] >= 0]
+    for said, found in zip(outputs, _found(outputs, targets, dimensions), strict=True):
+        parts = Said.of(said, dimensions)
         weights = said.new_ones(parts.logits.shape[1]) if class_weights is None else class_weights
-        with torch.no_grad():
-            holds = matched(parts.anchors, rows[:, 1:])
-        true = holds != NOTHING
-        held = rows[holds[true]]
+        classes = found.rows[:, 0].long()
         truth = torch.zeros_like(parts.logits)
-        truth[true, held[:, 0].long()] = 1.0
-        apart = 1 - generalised_overlaps(parts.boxes()[true], held[:, 1:])
-        where = (apart * weights[held[:, 0].long()]).sum() / true.sum().clamp(min=1)
-        losses.append(of_classes(parts.logits, truth, weights) + _BOX_WEIGHT * where)
+        truth.index_put_((found.anchors, classes), truth.new_ones(()))
+        boxes = parts.boxes().index_select(0, found.anchors)
+        apart = 1 - generalised_overlaps(boxes, found.rows[:, 1:])
+        where = (apart * weights.index_select(0, classes)).sum() / max(1, len(classes))
+        losses.append(of_classes(parts.logits, truth, weights, found) + _BOX_WEIGHT * where)
     return torch.stack(losses)
 
 
-def _focal(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Which anchors of an image hold a box, and which do not; on the outputs' device.
+
+    Attributes:
+        anchors: ``(P,)`` int64.
+        others: ``(A - P,)`` int64.
+        rows: ``(P, 1 + 2 dims)``, the box of each.
+    """
+
+    anchors: Tensor
+    others: Tensor
+    rows: Tensor
+
+
+def _found(outputs: Tensor, targets: Tensor, dimensions: int) -> list[_Held]:
+    """Return what is held in each image.
+
+    Boxes are given to anchors by comparing numbers, one after the other: on the CPU, so that a GPU
+    is waited for once a batch and not several times a box. Anchors are those of every image.
+    """
+    with torch.no_grad():
+        anchors = Said.of(outputs[0], dimensions).anchors.detach()
+        told = torch.cat([anchors.flatten().to(targets.dtype), targets.flatten()]).cpu()
+        anchors_here = told[: anchors.numel()].reshape(anchors.shape).to(anchors.dtype)
+        each = list[Tensor]()
+        for rows in told[anchors.numel() :].reshape(targets.shape):
+            real = rows[rows[:, 0] >= 0]
+            holds = matched(anchors_here, real[:, 1:])
+            true = holds != NOTHING
+            each += [true.nonzero()[:, 0], (~true).nonzero()[:, 0], real[holds[true]]]
+        there = [one for one in to_device(each, outputs.device) if one is not None]
+    return [_Held(*there[at : at + 3]) for at in range(0, len(there), 3)]
+
+
+def _focal(logits: Tensor, truth: Tensor, weights: Tensor, held: _Held) -> Tensor:
     """Return the sum over anchors and classes, over the number of anchors that hold a box."""
     negative_log = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     missed = -torch.expm1(-negative_log)
@@ -83,14 +118,14 @@ def _focal(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     return (balance * missed**_FOCUS * negative_log * weights).sum() / truth.sum().clamp(min=1)
 
 
-def _hardest(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+def _hardest(logits: Tensor, truth: Tensor, weights: Tensor, held: _Held) -> Tensor:
     """Return the sum over classes, the mean over the anchors that count."""
     negative_log = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * weights
-    each, true = negative_log.sum(1), truth.sum(1) > 0
-    background = each[~true]
-    wanted = max(_FEWEST_NEGATIVES, _NEGATIVES_EACH * int(true.sum()))
+    each = negative_log.sum(1)
+    background = each.index_select(0, held.others)
+    wanted = max(_FEWEST_NEGATIVES, _NEGATIVES_EACH * len(held.anchors))
     hardest = background.topk(min(wanted, len(background))).values
-    return torch.cat([each[true], hardest]).mean()
+    return torch.cat([each.index_select(0, held.anchors), hardest]).mean()
 
 
 def generalised_overlaps(a: Tensor, b: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Targets are on the scale that ``[data.outcome]`` gives, on which a number is abo
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -71,14 +72,28 @@ class PiecewiseHazard:
         Returns:
             ``(B,)``, each in (-inf, inf).
         """
-        edges = outputs.new_tensor([0.0, *self.times])
-        low, high = edges[:-1], edges[1:]
+        low, high = _intervals(self.times, outputs.device, outputs.dtype)
         time, event = targets[:, :1], targets[:, 1:]
         shares = ((time - low) / (high - low)).clamp(0, 1)
         begun = (time > low) | (low == 0)  # an event at time 0 is one of the first interval
         happened = event * (begun & (time <= high)).to(outputs.dtype)
         hazards = F.softplus(outputs)
         return (shares * hazards - happened * (hazards + _TINY).log()).sum(1)
+
+
+@lru_cache(maxsize=8)
+def _intervals(
+    times: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return where intervals begin and end, ``(K,)`` each; brought to a device once, not each step.
+
+    What is made under inference could not be used in training.
+    """
+    with torch.inference_mode(mode=False):
+        begins, ends = (
+            torch.tensor(edges, dtype=dtype).to(device) for edges in ((0.0, *times[:-1]), times)
+        )
+    return begins, ends
 
 
 def cox(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:

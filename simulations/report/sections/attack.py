@@ -97,7 +97,7 @@ def _tabulate(findings: Findings) -> Table | None:
     columns = ("protection", "likeness", "patients identified", "time")
     caption = (
         "Likeness: mean correlation of what was brought back with the patient's own image or "
-        "values; 1 is the same picture. Identified: nearest to the right patient among the "
+        "values; 1 is the same. Identified: nearest to the right patient among the "
         "candidates."
     )
     return Table(caption, "attack", columns, rows)

@@ -85,6 +85,11 @@ def _range_over_sites(run: Tested) -> list[str]:
     if len(values) < 2:
         return []
     low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    if number(values[low]) == number(values[high]):
+        return [
+            f"It is {number(values[low])} at each hospital that can tell; the table says how sure "
+            "each is."
+        ]
     return [
         f"By hospital it reaches from {number(values[low])} ({low}) to {number(values[high])} "
         f"({high}); the table says how sure each is."

@@ -106,7 +106,8 @@ def _areas(run: Tested) -> Table:
 
 
 def _cases_cell(answers: Answers) -> Cell:
-    return Cell(str(answers.people), f"patients, {len(answers)} exam.")
+    people = "patient" if answers.people == 1 else "patients"
+    return Cell(str(answers.people), f"{people}, {len(answers)} exam.")
 
 
 def _precision(answers: Answers, classes: Sequence[int]) -> Interval:

@@ -160,6 +160,8 @@ class _Numbers(TorchFunctionMode):
         if func in _FILLED_FROM_NUMBERS and _is_device(kwargs.get("device")):
             del kwargs["device"]
             return func(*args, **kwargs).to(DEVICE)
+        if func is Tensor.new_tensor and isinstance(args[0], OnDevice) and not kwargs:
+            return torch.tensor(args[1], dtype=args[0].dtype).to(DEVICE)
         if func is Tensor.tolist and isinstance(args[0], OnDevice):
             return args[0].cpu().tolist()
         return func(*args, **kwargs)

@@ -258,3 +258,7 @@ def test_no_remedy_points_to_a_page_that_a_wheel_does_not_hold(package: str) -> 
             assert "docs/" not in text, f"{path}: {text}"
             page = text not in (".md", "card.md") and ".md" in text  # the card of a model folder
             assert not page, f"{path}: {text}"
+    others = (".toml", ".jinja", ".html", ".js", ".txt")  # a built-in study can be printed
+    for path in (ROOT / package).rglob("*"):
+        if path.suffix in others:
+            assert "docs/" not in path.read_text(encoding="utf-8"), path

@@ -43,6 +43,23 @@ def test_a_decathlon_folder_is_paired_without_the_twins_of_macos(decathlon: Path
     assert all(Path(row.mask).parent.name == "labelsTr" for row in found.rows)
 
 
+def test_own_images_laid_out_as_a_task_get_neither_its_licence_nor_its_authors(
+    decathlon: Path,
+) -> None:
+    (decathlon / "Task04_Hippocampus").rename(decathlon / "our-patients")
+    found = load_dataset(
+        "decathlon", {"folder": "our-patients"}, decathlon, built_in("hippocampus")
+    )
+    assert found.facts.whose == "your own"
+    assert found.facts.licence == "yours to state"
+    assert not found.facts.citation
+    (decathlon / "our-patients").rename(decathlon / "Task04_Hippocampus")
+    options = {"folder": "Task04_Hippocampus"}
+    public = load_dataset("decathlon", options, decathlon, built_in("hippocampus"))
+    assert not public.facts.whose
+    assert public.facts.licence.startswith("CC")
+
+
 def test_an_image_without_a_mask_is_counted_and_not_named(decathlon: Path) -> None:
     (decathlon / "Task04_Hippocampus" / "labelsTr" / "h_2.nii.gz").unlink()
     with pytest.raises(InputError, match="2 images and 1 masks, of which 1") as refusal:

@@ -72,6 +72,7 @@ def test_several_labels_an_image_are_joined_and_none_is_said(tmp_path: Path) -> 
     write_medmnist(tmp_path / "own.npz", label_width=2)
     study = built_in("pneumonia-xray", data__multi_label=True, training__loss="bce")
     found = load_dataset("medmnist", {"file": "own.npz"}, tmp_path, study)
+    assert (found.facts.whose, found.facts.licence) == ("your own", "yours to state")
     labels = np.load(tmp_path / "own.npz")["train_labels"]
     spelt = {(0, 0): "none", (1, 0): "normal", (0, 1): "pneumonia", (1, 1): "normal;pneumonia"}
     assert [row.label for row in found.rows[:4]] == [spelt[tuple(pair)] for pair in labels.tolist()]

@@ -107,6 +107,13 @@ def test_hospitals_are_compared_and_intervals_count_patients() -> None:
     assert any("By hospital it reaches from" in sentence for sentence in section.answer)
 
 
+def test_hospitals_that_do_not_differ_are_not_called_a_range() -> None:
+    alike = {key: TWO.scores[(key[0], SITES[0], key[2])] for key in TWO.scores}
+    answer = made(discrimination_section(replace(TWO, scores=alike))).answer
+    assert not any("reaches from" in sentence for sentence in answer)
+    assert any("at each hospital that can tell" in sentence for sentence in answer)
+
+
 def test_a_probability_is_said_in_a_clinicians_words() -> None:
     section = made(calibration_section(TWO))
     assert section.answer[0].startswith("When the federated model says about ")

@@ -192,6 +192,9 @@ def test_small_counts_of_own_data_are_not_told(tmp_path: Path) -> None:
     other = replace(own, study=contents.study.model_copy(update={"simulation": public}))
     shown = {field.key: " ".join(field.answer) for field in make_documents(other).data_sheet}
     assert "3 patients, 4 examinations" in shown["counts"]
+    laid_out = replace(other.facts, data={**other.facts.data, "whose": "your own"})
+    assert replace(other, facts=laid_out).own_data, "in whatever layout"
+    assert not other.own_data
 
 
 def test_a_run_without_models_has_a_data_sheet_and_no_card(tmp_path: Path) -> None:
