@@ -56,7 +56,10 @@ def test_a_site_that_has_not_approved_the_study_is_asked_until_it_has() -> None:
     town = two([refuses("approval"), refuses("approval"), refuses("approval"), says()], [SOUTH])
     assert gather(town, hears=heard.append) == ["north:40", "south:40"]
     assert town.asked["north"] == 4
-    assert "waiting for sites: 1 of 2 are ready, and 2 needed (north has not approved the study)" in heard
+    assert (
+        "waiting for sites: 1 of 2 are ready, and 2 needed (north has not approved the study)"
+        in heard
+    )
 
 
 def test_a_site_that_never_approves_ends_the_waiting_with_its_name() -> None:
