@@ -164,7 +164,7 @@ def explain_failure(error: httpx.HTTPError, address: str) -> LinkError:
 
 
 def _unreached(address: str) -> str:
-    """Return what it means that no connection was made: to the proxy on the way, if there is one."""
+    """Return what it means that no connection was made: to the proxy on the way, where one is."""
     proxy = proxy_on_the_way(address)  # one whose port is none made no client
     if proxy is not None:
         return (
