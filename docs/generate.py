@@ -132,8 +132,8 @@ def _command_section(words: tuple[str, ...], command: Any) -> str:
 
 
 def _argument(parameter: Any) -> str:
-    name = parameter.name.upper()
-    return name if parameter.required else f"[{name}]"
+    name = parameter.metavar or parameter.name.upper()
+    return name if parameter.required or name.startswith("[") else f"[{name}]"
 
 
 def _option(parameter: Any) -> str:

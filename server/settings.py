@@ -50,7 +50,7 @@ class ServerFile(BaseModel):
             "environment" for what OTEL_EXPORTER_OTLP_ENDPOINT says; "" for nowhere.
         pages: "host:port" on which the operators' page is served; "" for nowhere. On loopback it is
             for who has the link, elsewhere for browsers with an operator's certificate.
-        page_actions: Whether that page may submit, stop and resume studies, and invite sites.
+        page_actions: Whether that page may submit studies, stop and resume runs, and invite sites.
         approval_timeout_seconds: How long a study waits for its quorum: for sites to connect, and
             to approve it.
         gathering_seconds: How long a study that has its quorum waits for other sites before it

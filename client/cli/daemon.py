@@ -195,7 +195,7 @@ def approve(
     approval = prepare_approval(site, study)
     write_lines("\n".join(approval.terms.lines) + "\n")
     if sys.stdin.isatty() and not yes:
-        typer.confirm(f"{approval.spending} Do you approve this?", abort=True)
+        typer.confirm(f"{approval.question} Do you approve this?", abort=True)
     write_lines(f"{write_down(site, approval)}\n")
 
 

@@ -35,7 +35,7 @@ def worth(
 ) -> None:
     """Say what a running study's present model is worth here, before this hospital decides on it.
 
-    It is measured on this hospital's own test patients, beside a copy that is trained on here and a
+    It is measured on this hospital's own test patients, compared with a copy trained here and a
     model that is trained here alone. The numbers stay: whoever wants to tell somebody does so.
 
     Example: wardround site worth 5e3a90c2b7d14f68 --site /data/wardround/north
@@ -54,7 +54,7 @@ def _words(found: "Worth") -> list[str]:
     from wardround.common.statistics.joining.worth_joining import FEWEST
 
     lines = [
-        f"The present model, after round {found.round}, made by {found.sites} hospitals; "
+        f"The present model, after round {found.round}, made by {found.sites} sites; "
         f"{found.metric} on {found.patients} test patients of this one:"
     ]
     lines += [f"  {name}: {value:.{_DECIMALS}f}" for name, value in found.values.items()]

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import wardround
 from wardround.client.doctor.check import Check, FaultError, Status, run_check
@@ -22,6 +21,7 @@ from wardround.common.errors import InputError
 from wardround.common.flower.environment import TESTED_FLOWER, is_tested_flower
 from wardround.common.messages.replies import understand_each_other
 from wardround.common.security.enrolment import STATUS_PATH, ServerStatus
+from wardround.common.security.tls_path import proxy_on_the_way
 
 _TIMEOUT_SECONDS = 10.0  # a firewall that drops packets answers nothing at all
 _SKEW_SECONDS, _WORST_SKEW_SECONDS = 30, 240  # Flower refuses signatures that are 300 s off
@@ -187,18 +187,15 @@ def find_endpoint(address: str) -> Endpoint:
     Raises:
         FaultError: The proxy's address cannot be read.
     """
-    target = urlsplit(f"https://{address}")
-    host = target.hostname or ""
-    proxies = getproxies()
-    proxy = proxies.get("https") or proxies.get("all")
-    if not proxy or proxy_bypass(f"{host}:{target.port}"):
-        return Endpoint(host, target.port or 443, is_proxy=False)
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     try:
-        return Endpoint(parts.hostname or "", parts.port or 80, is_proxy=True)
+        proxy = proxy_on_the_way(address)
     except ValueError:
         fact = "HTTPS_PROXY is not an address"
         raise FaultError(fact=fact, remedy="write it as http://proxy.example.org:3128") from None
+    if proxy is not None:
+        return Endpoint(*proxy, is_proxy=True)
+    target = urlsplit(f"https://{address}")
+    return Endpoint(target.hostname or "", target.port or 443, is_proxy=False)
 
 
 def clock_skew_seconds(date: str, now: datetime) -> float | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.client.doctor.policy import beside_the_spent, require_cohort
+from wardround.client.doctor.policy import beside_the_spent, evaluate_policy, require_cohort
 from wardround.client.doctor.terms import terms_of
 from wardround.client.policy.approvals import (
     Terms,
@@ -12,8 +12,8 @@ from wardround.client.policy.approvals import (
     study_file,
 )
 from wardround.client.policy.plan_limit import plan_limit
-from wardround.client.policy.policy import open_policy
-from wardround.client.policy.rules import planned_epsilon
+from wardround.client.policy.policy import POLICY_FILE, open_policy
+from wardround.client.policy.rules import APPROVAL_RULE, planned_epsilon
 from wardround.client.site.folder import open_site
 from wardround.common.errors import InputError
 from wardround.common.study.loading import load_study, require_promise
@@ -29,11 +29,18 @@ class Approval:
     Attributes:
         terms: What they are told, and what is written down of it.
         spending: What it spends of what the policy allows, in a sentence.
+        hindrance: Why the site would refuse it all the same, in a sentence; "" where it would not.
     """
 
     study: Study
     terms: Terms
     spending: str
+    hindrance: str = ""
+
+    @property
+    def question(self) -> str:
+        """What a person is told last before they decide."""
+        return f"{self.spending} {self.hindrance}".strip()
 
 
 def prepare_approval(site: Path, given: str) -> Approval:
@@ -51,7 +58,7 @@ def prepare_approval(site: Path, given: str) -> Approval:
     with plan_limit():
         require_promise(study)
     terms = terms_of(site, study)
-    return Approval(study, terms, _spending(site, study))
+    return Approval(study, terms, _spending(site, study), _hindrance(site, study))
 
 
 def approve(site: Path, approval: Approval) -> str:
@@ -63,7 +70,8 @@ def approve(site: Path, approval: Approval) -> str:
     """
     study = approval.study
     decision = decide(site, study.digest, "approved", study, approval.terms)
-    return f"{decision.account} has approved {decision.digest} ({decision.study})."
+    said = f"{decision.account} has approved {decision.digest} ({decision.study})."
+    return f"{said} {approval.hindrance}".strip()
 
 
 def reject(site: Path, digits: str) -> str:
@@ -103,6 +111,23 @@ def find_study(site: Path, given: str) -> Study:
         msg = f"{changed}: give the study's file."
         raise InputError(msg)
     return study
+
+
+def _hindrance(site: Path, study: Study) -> str:
+    """Return what but the missing approval stands in the way, as the server will hear it, too."""
+    report = evaluate_policy(site, study)
+    denied = [
+        f"{one.rule}: {one.reason}"
+        for one in report.verdicts
+        if not one.allowed and one.rule != APPROVAL_RULE
+    ]
+    reasons = "; ".join((*denied, *report.problems))
+    if not reasons:
+        return ""
+    return (
+        f"This site refuses it all the same ({reasons}): change {POLICY_FILE} where it names a "
+        "rule, or ask for another study."
+    )
 
 
 def _spending(site: Path, study: Study) -> str:

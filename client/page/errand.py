@@ -45,7 +45,7 @@ def explain(site: Path, digest: str, mark: str) -> object:
     except WardroundError as error:  # it cannot be approved as things are; it can be read
         return {**said, "refusal": str(error)}
     lines = list(approval.terms.lines)
-    told = {"terms": lines, "spending": approval.spending, "mark": mark_of(lines)}
+    told = {"terms": lines, "spending": approval.question, "mark": mark_of(lines)}
     return {**said, **told}
 
 

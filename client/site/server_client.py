@@ -17,6 +17,7 @@ from wardround.common.security.tls_path import (
     INTERCEPTIONS,
     PROXY_ANSWERS,
     proxy_answer,
+    proxy_on_the_way,
     proxy_settings_read,
     who_ends_tls,
 )
@@ -154,14 +155,25 @@ def explain_failure(error: httpx.HTTPError, address: str) -> LinkError:
     if answer is not None:
         return LinkError(f"{address} cannot be reached: {PROXY_ANSWERS[answer]}")
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-        return LinkError(
-            f"{address} cannot be reached: run 'wardround site doctor', or ask whether the server "
-            "runs and the firewall lets connections out to that port."
-        )
+        return LinkError(_unreached(address))
     return LinkError(
         f"the connection to {address} broke off: try again; if it goes on, "
         "ask the server's operator.",
         sent=True,
+    )
+
+
+def _unreached(address: str) -> str:
+    """Return what it means that no connection was made: to the proxy on the way, where one is."""
+    proxy = proxy_on_the_way(address)  # one whose port is none made no client
+    if proxy is not None:
+        return (
+            f"the proxy {proxy[0]}:{proxy[1]} that HTTPS_PROXY names does not answer, so {address} "
+            "was not asked: check its address, or set NO_PROXY to the server's name to go without."
+        )
+    return (
+        f"{address} cannot be reached: run 'wardround site doctor', or ask whether the server "
+        "runs and the firewall lets connections out to that port."
     )
 
 

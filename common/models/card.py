@@ -184,7 +184,7 @@ def _results(study: Study, origin: Origin, measured: Sequence[Measured]) -> Iter
         "external",
         section,
         "tests at hospitals that took no part",
-        "the study's lead; 'wardround evaluate RUN --site FOLDER' tests one",
+        "the study's lead; 'wardround evaluate FOLDER --site SITE' tests one",
     )
 
 

@@ -41,7 +41,7 @@ def require_parent(study: Study, saved: SavedModel) -> None:
         made_by = origin.study_digest[:_SHOWN] or "a study that it does not name"
         msg = (
             f"the weights were made by {made_by}, and continual.parent names "
-            f"{held.parent[:_SHOWN]}: have 'wardround study continue RUN' write the study again."
+            f"{held.parent[:_SHOWN]}: have 'wardround study continue' write the study again."
         )
         raise ModelError(msg)
     if (found := digest(saved.parameters)) != held.model:

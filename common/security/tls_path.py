@@ -9,6 +9,8 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from cryptography import x509
@@ -70,6 +72,25 @@ def proxy_settings_read() -> Iterator[None]:
     except (ValueError, httpx.InvalidURL):
         socks = any(_is_socks(text) for text in _proxies())
         raise InputError(_SOCKS if socks else _NO_PROXY) from None
+
+
+def proxy_on_the_way(address: str) -> tuple[str, int] | None:
+    """Return host and port of the proxy that connections go through; None where there is none.
+
+    What the environment holds of a proxy's password is left out.
+
+    Args:
+        address: Of the server, "host:port".
+
+    Raises:
+        ValueError: The proxy's port is none.
+    """
+    target, proxies = urlsplit(f"https://{address}"), getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy or proxy_bypass(f"{target.hostname or ''}:{target.port}"):
+        return None
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    return parts.hostname or "", parts.port or 80
 
 
 def proxy_answer(error: httpx.HTTPError) -> str | None:
@@ -159,8 +180,6 @@ def _looking(seen: list[bytes]) -> type[ssl.SSLSocket]:
 
 
 def _proxies() -> list[str]:
-    from urllib.request import getproxies
-
     return list(getproxies().values())
 
 

@@ -52,7 +52,7 @@ def canary(
 ) -> None:
     """Go through one round at every site, and say in one table what would fail later.
 
-    Hospitals answer it for a study that they approved; nothing is trained into a model, and no
+    Sites answer it for a study that was approved there; nothing is trained into a model, and no
     number of a patient leaves. 0: nothing would fail; 3: something would.
 
     Example: wardround study canary study.toml --server /srv/wardround

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from wardround.server.operators.messages import RunSummary
 
 runs_app = typer.Typer(
-    help="What a server's studies are doing.", no_args_is_help=True, suggest_commands=False
+    help="The runs of a server: each is one execution of a study.",
+    no_args_is_help=True,
+    suggest_commands=False,
 )
 sites_app = typer.Typer(
     help="Which sites a server knows.", no_args_is_help=True, suggest_commands=False
@@ -218,8 +220,8 @@ def page(
         bool,
         typer.Option(
             "--actions",
-            help="Let the page submit, stop and resume studies; and invite sites, where --server "
-            "is the server's folder.",
+            help="Let the page submit studies, stop and resume runs; and invite sites, where "
+            "--server is the server's folder.",
         ),
     ] = False,
 ) -> None:

@@ -43,7 +43,8 @@ def start(
     page_actions: Annotated[
         bool,
         typer.Option(
-            "--page-actions", help="Let that page submit, stop and resume studies and invite sites."
+            "--page-actions",
+            help="Let that page submit studies, stop and resume runs, and invite sites.",
         ),
     ] = False,
 ) -> None:
@@ -111,7 +112,7 @@ def operator(
 ) -> None:
     """Make a certificate with which an operator commands the server over the network.
 
-    Whoever has the folder can submit and stop studies: hand it over as you would a password.
+    Whoever has the folder can submit studies and stop runs: hand it over as you would a password.
 
     Example: wardround server operator ann --server /srv/wardround --out ann
     """

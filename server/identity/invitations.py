@@ -1,5 +1,6 @@
 """Invitations: each names a site, opens enrolment once, and expires."""
 
+import sqlite3
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from wardround.common.errors import InputError
+from wardround.common.runtime.system.names import same_somewhere
 from wardround.common.security.enrolment import Reason
 from wardround.common.security.join_token import JoinToken, check_site_name
 from wardround.server.database import transaction
@@ -40,8 +42,8 @@ def invite(folder: Path, site: str, life: timedelta = DEFAULT_LIFE, address: str
         address: Where this site is to dial, one of the server's; the first of them if empty.
 
     Raises:
-        InputError: The server has no such address, no site can have that name, this one has a valid
-            certificate, or the folder is no server folder.
+        InputError: The server has no such address, no site can have that name, another one has it
+            in other capitals, this one has a valid certificate, or the folder is no server folder.
         RunError: The database cannot be used.
     """
     check_site_name(site)
@@ -61,6 +63,7 @@ def invite(folder: Path, site: str, life: timedelta = DEFAULT_LIFE, address: str
                 f"from it first: wardround server revoke {site!r} --server {folder}."
             )
             raise InputError(msg)
+        _check_capitals(connection, site)
         row = (
             serial_text(certificate),
             site,
@@ -70,6 +73,18 @@ def invite(folder: Path, site: str, life: timedelta = DEFAULT_LIFE, address: str
         connection.execute(_WITHDRAW, (time.time(), site))
         connection.execute("INSERT INTO invitations VALUES (?, ?, ?, ?, NULL, NULL)", row)
     return JoinToken(dialled, fingerprint(authority.certificate), certificate, key)
+
+
+def _check_capitals(connection: sqlite3.Connection, site: str) -> None:
+    """Check that no other site is meant by people, or by a file system, with this name."""
+    now = time.time()
+    for (other,) in connection.execute(_IN_USE, (now, now)):
+        if same_somewhere((other, site)):
+            msg = (
+                f"{site} and {other} differ in capitals alone, and {other} is a site of this "
+                f"server: write {other}, choose another name, or take that one out first."
+            )
+            raise InputError(msg)
 
 
 def renew(folder: Path, site: str, key: ec.EllipticCurvePublicKey) -> str:
@@ -133,6 +148,10 @@ def admit(folder: Path, serial: str, key: ec.EllipticCurvePublicKey, node_key: s
     return certificate.public_bytes(Encoding.PEM).decode()
 
 
+_IN_USE = (
+    "SELECT site FROM certificates WHERE revoked IS NULL AND expires > ? UNION "
+    "SELECT site FROM invitations WHERE used IS NULL AND cancelled IS NULL AND expires > ?"
+)
 _ISSUED = "SELECT pem FROM certificates WHERE invitation = ? AND revoked IS NULL"
 _WITHDRAW = (
     "UPDATE invitations SET cancelled = ? WHERE site = ? AND used IS NULL AND cancelled IS NULL"

@@ -127,8 +127,9 @@ class SiteWait:
         raise RunError(msg)
 
     def _words(self, ready: list[str], missing: dict[str, str]) -> str:
-        wanted = len(ready) + len(missing)
-        return f"waiting for sites: {len(ready)} of {wanted} are ready ({self._reasons(missing)})"
+        wanted, needed = len(ready) + len(missing), self.study.federation.minimum_sites
+        stand = f"{len(ready)} of {wanted} are ready, and {needed} needed"
+        return f"waiting for sites: {stand} ({self._reasons(missing)})"
 
     def _reasons(self, missing: dict[str, str]) -> str:
         reasons = {**missing, **self.poll.refused()}

@@ -1,4 +1,4 @@
-"""``wardround attack RUN``: what a curious server would have seen of a simulated run."""
+"""``wardround attack FOLDER``: what a curious server would have seen of a simulated run."""
 
 import json
 import math

@@ -71,13 +71,16 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option(help="Train each site alone, and pooled, beside the federation.")
+        bool,
+        typer.Option(
+            help="Train each site alone, and pooled, to compare with the federated model."
+        ),
     ] = True,
     leave_one_site_out: Annotated[
         bool,
         typer.Option(
             "--leave-one-site-out",
-            help="Train without each hospital once, and test on it: what may a new one expect?",
+            help="Train without each site once, and test on it: what may a new one expect?",
         ),
     ] = False,
     seeds: Annotated[
@@ -104,7 +107,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try a study out: split public data into hospitals, train, compare, report.
+    """Try a study out: split public data into sites, train, compare, report.
 
     Example: wardround simulate pneumonia-xray --data-root ~/data --sites 4 --out runs/xray
     """

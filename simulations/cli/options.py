@@ -19,7 +19,7 @@ RecipeName = Annotated[
         "--recipe", metavar="NAME", help="Of a built-in study: fast, default or best; see the docs."
     ),
 ]
-Sites = Annotated[int | None, typer.Option(help="How many hospitals.", show_default=False)]
+Sites = Annotated[int | None, typer.Option(help="How many sites.", show_default=False)]
 SplitRule = Annotated[
     str | None,
     typer.Option("--split", help="natural, iid, dirichlet, quantity, one-large or classes."),

@@ -112,7 +112,7 @@ def _run_pair(
     for row in found:
         numbers = (f"{row.as_they_are:.3f}", f"{row.harmonised:.3f}", f"{row.gain:+.3f}")
         table.add_row(str(row.seed), row.site, row.metric, *numbers)
-    console.print("Hospitals that took no part, all their patients:", style="bold")
+    console.print("Sites that took no part, all their patients:", style="bold")
     console.print(table)
     console.print(f"Tables and reports: {out}", markup=False)
     return 0

@@ -306,7 +306,7 @@ def resolve_study(options: Options) -> Study:
     changed = with_changes(study, changes, origin=_typed(options)) if changes else study
     if options.sites is not None and changed.simulation.split == "natural":
         msg = (
-            f"--sites {options.sites} draws sites, and this study takes the hospitals that its "
+            f"--sites {options.sites} draws sites, and this study takes the sites that its "
             "data names: leave --sites out, or add --split iid."
         )
         raise InputError(msg)

@@ -73,9 +73,7 @@ def _print(contents: RunContents) -> None:
     console.print(headline.sentence, markup=False, style="bold")
     for detail in headline.details:
         console.print(detail, markup=False)
-    names = Column(
-        "hospital", overflow="fold", min_width=_width_of([s.site for s in verdict.sites])
-    )
+    names = Column("site", overflow="fold", min_width=_width_of([s.site for s in verdict.sites]))
     table = Table(names, "alone", "federated", "pooled", "gain", "", title=None)
     for site in (*verdict.sites, _mean_of(verdict)):
         values = [number(v, verdict.metric) for v in (site.own, site.federated, site.pooled)]
@@ -83,7 +81,7 @@ def _print(contents: RunContents) -> None:
         if site.has_interval:
             gain += f" ± {number(site.margin, verdict.metric)}"
         table.add_row(site.site, *values, gain, site.outcome)
-    console.print(f"{metric_title(verdict.metric)} on each hospital's test patients", markup=False)
+    console.print(f"{metric_title(verdict.metric)} on each site's test patients", markup=False)
     console.print(table)
     if verdict.compared:
         console.print(explain_margin(verdict), markup=False)

@@ -154,7 +154,7 @@ def _explain(error: Exception) -> int:
     if code in _FULL_DISK:
         _say(
             f"cannot write ({os.strerror(code)}). Make room or choose another folder; "
-            "a run that had begun goes on with 'wardround simulate --resume RUN'."
+            "a run that had begun goes on with 'wardround simulate --resume FOLDER'."
         )
         return 3
     _say(

@@ -28,13 +28,13 @@ def _parent_is_whole(study: Study, held: ContinualSection) -> Iterator[str]:
     if (held.parent is None) != (held.model is None):
         yield (
             "continual.parent and continual.model name one model, and only one of them is there: "
-            "have 'wardround study continue RUN' write both."
+            "have 'wardround study continue' write both."
         )
     if held.parent is None:
         if held.method in _TERMS:
             yield (
                 f"continual.method = {held.method!r} holds on to a parent's model, and "
-                "continual.parent names none: have 'wardround study continue RUN' write it."
+                "continual.parent names none: have 'wardround study continue' write it."
             )
         if held.classes is not None:
             yield "continual.classes is of a parent's model, and there is none: remove it."
@@ -42,7 +42,7 @@ def _parent_is_whole(study: Study, held: ContinualSection) -> Iterator[str]:
     if study.model.weights_sha256 is None:
         yield (
             "continual.parent is set and model.weights_sha256 is not, so the study would not start "
-            "from the parent's model: have 'wardround study continue RUN' write both."
+            "from the parent's model: have 'wardround study continue' write both."
         )
     if study.model.adapter_rank is not None:
         yield (

@@ -68,8 +68,8 @@ def runs_part(runs: Sequence[RunSummary], may_act: bool) -> str:
     left = len(ended) - MOST_ENDED
     more = f" {left} older ones: wardround runs list." if left > 0 else ""
     return (
-        _runs_table("Under way.", at_work, may_act, "No study is under way.")
-        + _runs_table("Queued, the next one first.", queued, may_act, "No study is queued.")
+        _runs_table("Under way.", at_work, may_act, "No run is under way.")
+        + _runs_table("Queued, the next one first.", queued, may_act, "No run is queued.")
         + _runs_table(f"Ended, the last one first.{more}", ended[:MOST_ENDED], may_act, "")
     )
 

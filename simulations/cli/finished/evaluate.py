@@ -35,7 +35,7 @@ def run_evaluation(options: EvaluateOptions) -> None:
     from wardround.simulations.experiment.external.evaluate import EvaluationRequest, evaluate_at
     from wardround.simulations.run_files.folder import unused_folder
 
-    for path, what in ((options.run, "run"), (options.site, "hospital")):
+    for path, what in ((options.run, "run"), (options.site, "site")):
         if not path.exists():
             msg = f"there is no {path}: give the folder of a {what}."
             raise InputError(msg)

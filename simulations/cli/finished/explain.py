@@ -1,4 +1,4 @@
-"""``wardround explain-predictions RUN``: where a run's model looked, and whether to believe it."""
+"""``wardround explain-predictions FOLDER``: where a run's model looked, and if to believe it."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""``wardround stress RUN``: a run's models on images that got worse, or were attacked."""
+"""``wardround stress FOLDER``: a run's models on images that got worse, or were attacked."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""``wardround withdraw RUN --site SITE``: a simulated run repeated without a site, or patients."""
+"""``wardround withdraw FOLDER --site SITE``: a run repeated without a site, or patients."""
 
 import json
 import sys

@@ -21,7 +21,7 @@ def continue_study(  # noqa: PLR0913 # one argument an option of the command lin
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN",
+            metavar="FOLDER|RUN",
             help="A run folder, a model folder, or with --server the name of a run.",
             show_default=False,
         ),

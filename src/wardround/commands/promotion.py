@@ -25,7 +25,7 @@ def promote(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN",
+            metavar="FOLDER|RUN",
             help="A run folder of a simulation, or with --server the name of a run.",
             show_default=False,
         ),

@@ -348,6 +348,16 @@ def test_each_answer_of_a_proxy_has_its_own_words(
     assert failed.value.code == code
 
 
+def test_a_proxy_that_does_not_answer_is_named_and_not_the_server(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://ann:secret@127.0.0.1:9")  # nobody is there
+    with pytest.raises(RunError, match=r"^the proxy 127\.0\.0\.1:9 .* does not answer") as refused:
+        renew(site)
+    assert "NO_PROXY" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "socks4://127.0.0.1:1080"])
 @pytest.mark.parametrize("command", ["join", "renew", "doctor", "start"])

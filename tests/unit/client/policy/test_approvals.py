@@ -148,3 +148,16 @@ def test_the_commands_list_explain_approve_and_reject(
     assert not is_approved(site, study)[0]
     assert run("approve", study.digest[:8], "--site", site).code == 2  # type: ignore[attr-defined]
     assert run("approve", study.digest, "--site", site.parent).code == 2  # type: ignore[attr-defined]
+
+
+def test_who_approves_is_told_what_rule_refuses_the_study_all_the_same(
+    site: Path, study: Study, tiny_study: object, wardround: Callable[..., object]
+) -> None:
+    (site / "policy.toml").write_text("privacy_required = true\n")
+    said = wardround("site", "approve", tiny_study.study, "--site", site)  # type: ignore[attr-defined]
+    assert said.code == 0, said.err  # type: ignore[attr-defined]
+    last = said.out.splitlines()[-1]  # type: ignore[attr-defined]
+    assert f"has approved {study.digest} (tiny). This site refuses it all the same (" in last
+    assert "privacy: privacy.mode" in last
+    assert "change policy.toml" in last
+    assert is_approved(site, study)[0]  # the decision stands: the policy may be changed

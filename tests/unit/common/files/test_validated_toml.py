@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import DataError
 from wardround.common.files.validated_toml import load_toml, read_toml
@@ -12,11 +13,16 @@ from wardround.common.files.validated_toml import load_toml, read_toml
 ABSENT = "there is no such file: write one."
 
 
+Digest = Annotated[str, Field(min_length=4)]
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "none"
     rounds: int = 0
+    approved: tuple[Digest, ...] | Literal["any"] = ()
+    names: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
 
 
 @pytest.fixture
@@ -61,6 +67,30 @@ def test_a_file_that_cannot_be_used_is_refused_each_time(
     for _ in range(2):
         with pytest.raises(DataError, match=said):
             read_toml(place, Settings, DataError, ABSENT, cached)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            'approved = "list"',
+            "approved = 'list' cannot be used: it must be a list in brackets, or 'any'.",
+        ),
+        ('approved = ["abc"]', "approved[0] = 'abc' cannot be used: string should have at least 4"),
+        ('names = ["a"]', "names[0] = 'a' cannot be used: input should be a valid integer"),
+        ("names = []", "names = [] cannot be used: it must have at least 1."),
+        ("names = 3", "names = 3 cannot be used: it must be a list in brackets."),
+    ],
+)
+def test_a_value_is_refused_once_and_in_words_of_the_file(
+    place: Path, content: str, said: str
+) -> None:
+    place.write_text(content)
+    with pytest.raises(DataError) as refused:
+        read_toml(place, Settings, DataError, ABSENT)
+    assert said in str(refused.value)
+    assert str(refused.value).count("cannot be used") == 1
+    assert "tuple" not in str(refused.value)
 
 
 def test_a_folder_in_the_place_of_a_file_is_refused_and_never_absent(tmp_path: Path) -> None:

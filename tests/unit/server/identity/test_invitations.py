@@ -125,6 +125,17 @@ def test_a_site_with_a_valid_certificate_is_not_invited_again(folder: Path) -> N
     invite(folder, "north")
 
 
+@pytest.mark.parametrize("has_joined", [True, False])
+def test_a_name_in_other_capitals_is_not_invited_while_the_first_is(
+    folder: Path, has_joined: bool
+) -> None:
+    join(folder, "north") if has_joined else invite(folder, "north")
+    with pytest.raises(InputError, match="North and north differ in capitals alone"):
+        invite(folder, "North")
+    revoke(folder, "north")
+    invite(folder, "North")
+
+
 def test_revoking_withdraws_an_open_invitation(folder: Path) -> None:
     token = invite(folder, "north")
     assert revoke(folder, "north") == 1

@@ -56,7 +56,10 @@ def test_a_site_that_has_not_approved_the_study_is_asked_until_it_has() -> None:
     town = two([refuses("approval"), refuses("approval"), refuses("approval"), says()], [SOUTH])
     assert gather(town, hears=heard.append) == ["north:40", "south:40"]
     assert town.asked["north"] == 4
-    assert "waiting for sites: 1 of 2 are ready (north has not approved the study)" in heard
+    assert (
+        "waiting for sites: 1 of 2 are ready, and 2 needed (north has not approved the study)"
+        in heard
+    )
 
 
 def test_a_site_that_never_approves_ends_the_waiting_with_its_name() -> None:
@@ -159,7 +162,7 @@ def test_a_member_that_is_away_is_waited_for_a_moment_beyond_the_quorum() -> Non
         town.connected.add("north")
 
     assert gather(town, members=("north", "south"), hears=note) == ["north:40", "south:40"]
-    assert heard[0] == "waiting for sites: 1 of 2 are ready (north is not connected)"
+    assert heard[0] == "waiting for sites: 1 of 2 are ready, and 1 needed (north is not connected)"
     town.connected = {"south"}
     terms = Terms(gathering_seconds=0.1)
     assert gather(town, terms, members=("north", "south")) == ["south:40"]
