@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.runtime.system.limits import cores
+from wardround.common.runtime.system.limits import threads_each
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 from wardround.common.study.variants import plain, without_privacy
@@ -68,7 +68,10 @@ def train_baselines(
             train_baseline(run_folder, baseline, machine, watch)
         return
     standalone = replace(
-        machine, engine="in-process", workers=1, threads=machine.threads or cores() // len(devices)
+        machine,
+        engine="in-process",
+        workers=1,
+        threads=machine.threads or threads_each(len(devices)),
     )
     waiting, context = deque(baselines), choose_context(devices)
     running: dict[_Pipe, BaseProcess] = {}
