@@ -42,6 +42,16 @@ def unknown_interval(value: float, patients: int) -> Interval:
     return Interval(value, math.nan, math.nan, math.nan, math.nan, patients)
 
 
+def unless_all_agree(difference: Interval) -> Interval:
+    """Return a difference of two models, unknown where leaving no patient out would change it.
+
+    A few patients who all agree say nothing of how patients differ, and would look certain.
+    """
+    if difference.standard_error == 0 and difference.value != 0:
+        return unknown_interval(difference.value, difference.patients)
+    return difference
+
+
 def normal_quantile(probability: float) -> float:
     """Return the point of the normal distribution with this probability below it."""
     return float(ndtri(probability))

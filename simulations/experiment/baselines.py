@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.parameters.schema import Parameters
-from wardround.common.runtime.system.limits import cores
+from wardround.common.runtime.system.limits import threads_each
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
@@ -82,7 +82,10 @@ def train_baselines(
             train_baseline(run_folder, baseline, machine, watch)
         return
     standalone = replace(
-        machine, engine="in-process", workers=1, threads=machine.threads or cores() // len(devices)
+        machine,
+        engine="in-process",
+        workers=1,
+        threads=machine.threads or threads_each(len(devices)),
     )
     waiting, context = deque(baselines), choose_context(devices)
     running: dict[_Pipe, BaseProcess] = {}

@@ -19,7 +19,7 @@ from wardround.common.flower.site_grid import SUPERLINK_NODE_ID, SiteGrid
 from wardround.common.parameters.compression import CompressionOptions
 from wardround.common.privacy.secure_aggregation.messages import Identities
 from wardround.common.runtime.seeds import derive_seed
-from wardround.common.runtime.system.limits import cores
+from wardround.common.runtime.system.limits import cores, threads_each
 from wardround.common.security.peers import write_peers
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.study import Study
@@ -55,8 +55,9 @@ class Machine:
         device: "auto", "cpu", "cuda" or "cuda:1".
         engine: A key of ENGINES.
         workers: Worker processes; 0 takes as many as cores or GPUs.
-        threads: Threads of torch in each process; 0 shares the cores among the workers. Results
-            repeat bit for bit at equal threads, whether in-process or in a pool.
+        threads: Threads of torch in each process; 0 shares the cores among the workers, at most
+            OMP_NUM_THREADS each. Results repeat bit for bit at equal threads, whether in-process or
+            in a pool.
         ray: What the engine "ray" gives each site.
     """
 
@@ -104,7 +105,7 @@ class Machine:
 
     def threads_for(self, workers: int) -> int:
         """Return the threads of each worker."""
-        return self.threads or max(1, cores() // workers)
+        return self.threads or threads_each(workers)
 
 
 # Whose signatures the server of a grid counts; of a study that masks nothing nobody's.

@@ -13,7 +13,7 @@ from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import READABLE, replace_file
 from wardround.common.files.packages.references import MONAI
-from wardround.common.runtime.system.limits import cores
+from wardround.common.runtime.system.limits import threads_each
 from wardround.common.runtime.system.required import require_linux
 from wardround.common.security.peers import write_peers
 from wardround.common.study.study import Study
@@ -84,7 +84,7 @@ def try_federation(request: TryRequest, watch: Watch) -> Tried:
     for folder in sites:
         write_trial_policy(folder, study)
     watch(StageFinished("data"))
-    threads = request.threads or max(1, cores() // len(sites))
+    threads = request.threads or threads_each(len(sites))
     with LocalFederation(out, {"OMP_NUM_THREADS": str(threads)}) as federation:
         begin(federation, sites, watch)
         if study.federation.secure_aggregation:

@@ -38,8 +38,8 @@ class RunOptions(TypedDict, total=False):
             several sites trained as one), "auto", or "ray".
         device: "auto", "cpu", "cuda" or "cuda:1".
         workers: Worker processes of a pool; 0 takes as many as cores or GPUs.
-        threads: Threads of torch in each process; 0 shares the cores. The results of one seed
-            repeat bit for bit at equal threads.
+        threads: Threads of torch in each process; 0 shares the cores, at most OMP_NUM_THREADS each.
+            The results of one seed repeat bit for bit at equal threads.
         on_event: Is called with each stage that begins or ends, each finished round, and each site
             that is left out of one; ``print`` will do.
         progress: Whether one line shows how far the run is; None shows it in a notebook alone.
@@ -93,8 +93,8 @@ def simulate(  # noqa: PLR0913 # one argument an option, as on the command line
             several sites trained as one), "auto", or "ray".
         device: "auto", "cpu", "cuda" or "cuda:1".
         workers: Worker processes of a pool; 0 takes as many as cores or GPUs.
-        threads: Threads of torch in each process; 0 shares the cores. The results of one seed
-            repeat bit for bit at equal threads.
+        threads: Threads of torch in each process; 0 shares the cores, at most OMP_NUM_THREADS each.
+            The results of one seed repeat bit for bit at equal threads.
         on_event: Is called with each stage that begins or ends, each finished round, and each site
             that is left out of one; ``print`` will do. What it raises ends the run.
         progress: Whether one line shows how far the run is; None shows it in a notebook alone.

@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFile
 import PIL.ImageOps
+from numpy.typing import NDArray
 
 from wardround.client.data.reading.image import Stored, UnreadableError
 
@@ -18,6 +19,9 @@ _CONVERTED = ("P", "RGBA", "RGBX", "CMYK", "YCbCr", "PA", "RGBa")
 _LOSSY = ("JPEG", "MPO")
 _OPAQUE = 255
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+_BITS, _SHOWN, _KIND = 258, 262, 339  # tags of a TIFF: BitsPerSample, photometric, SampleFormat
+_WHITE_IS_ZERO = 0
+_UNSIGNED, _SIGNED = 1, 2
 
 # Pillow refuses above twice its limit, in words of its own; below there is nothing to warn of.
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
@@ -50,7 +54,8 @@ def read_picture(path: Path, is_mask: bool) -> Stored:
             _check_opaque(turned)
         if is_mask and turned.mode == "P":
             _check_palette(turned)
-        return Stored(np.asarray(_readable(turned, is_mask)), is_lossy=lossy)
+        values = np.asarray(_readable(turned, is_mask))
+        return Stored(_numbers_of_tiff(picture, values), is_lossy=lossy)
 
 
 def _readable(picture: PIL.Image.Image, is_mask: bool) -> PIL.Image.Image:
@@ -115,14 +120,41 @@ def _check_depth(picture: PIL.Image.Image) -> None:
     Raises:
         UnreadableError: The file holds such colours.
     """
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        return  # Pillow keeps all of one grey value
     tiles = getattr(picture, "tile", ())  # how the file's numbers lie, e.g. "RGB;16B"
-    deep = any("16" in str(part) for tile in tiles for part in _arguments(tile[3]))
-    if deep and picture.mode in ("RGB", "RGBA", "LA"):
+    parts = [str(part) for tile in tiles for part in _arguments(tile[3])]
+    deep = any(re.search(r";16[A-Z]", part) for part in parts)
+    if deep or _tag(picture, _BITS, 8) > 8:  # planes apart have no such name
         msg = (
             "its colours have 16 bits, of which only 8 could be read: save it as an array "
             "(.npy, rows x columns x 3), or with 8 bits."
         )
         raise UnreadableError(msg)
+
+
+def _numbers_of_tiff(picture: PIL.Image.Image, values: NDArray[Any]) -> NDArray[Any]:
+    """Return what a TIFF's tags say of its numbers, where Pillow goes by their bits alone.
+
+    Args:
+        picture: As it was opened.
+        values: As Pillow read them.
+    """
+    bits, kind = _tag(picture, _BITS, 8), _tag(picture, _KIND, _UNSIGNED)
+    read_as = values.dtype.str[1:]  # in either order of the bytes
+    if (bits, kind, read_as) == (8, _SIGNED, "u1"):
+        return values.view(np.int8)
+    if (bits, kind, read_as) == (32, _UNSIGNED, "i4"):
+        return values.view(np.uint32)
+    if read_as == "u2" and _tag(picture, _SHOWN, 1) == _WHITE_IS_ZERO:
+        return np.asarray((1 << bits) - 1 - values)  # of 8 bits Pillow turns it itself
+    return values
+
+
+def _tag(picture: PIL.Image.Image, number: int, usual: int) -> int:
+    """Return a tag of a TIFF, of its first sample; what is usual where the file has none."""
+    value = getattr(picture, "tag_v2", {}).get(number, usual)
+    return int(value[0] if isinstance(value, tuple) else value)
 
 
 def _arguments(decoder: Any) -> tuple[Any, ...]:

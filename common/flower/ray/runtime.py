@@ -32,6 +32,7 @@ from wardround.common.flower.logs import quieten_flower
 from wardround.common.flower.ray.isolation import surroundings_of_ray
 from wardround.common.flower.site_grid import Run, SiteGrid, claim_identity
 from wardround.common.runtime.system.files import short_temporary_folder
+from wardround.common.runtime.system.signals import take_back_signals
 
 if TYPE_CHECKING:
     from flwr.app import ConfigRecordValues
@@ -142,6 +143,7 @@ class _Engine:
         Raises:
             RunError: It has ended; says why.
         """
+        take_back_signals()  # Ray has begun meanwhile, and taken them
         if self._thread.is_alive():
             return
         msg = (

@@ -10,6 +10,17 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def threads_each(processes: int) -> int:
+    """Return how many threads each of several processes computes with, at least one.
+
+    They share the cores, and no process has more threads than OMP_NUM_THREADS says, if it is set:
+    on a machine that others use too, threads that wait for each other can cost a hundred times.
+    """
+    shared = max(1, cores() // max(1, processes))
+    most = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(shared, int(most)) if most.isdecimal() and int(most) else shared
+
+
 def most_open_files() -> int | None:
     """Let this process open as many files as the system allows it, and return how many these are.
 

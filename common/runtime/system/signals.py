@@ -49,6 +49,7 @@ def ended_like_ctrl_c() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for one in before:
             signal.signal(one, signal.SIG_IGN)
+        _give_time_to_end()
         raise KeyboardInterrupt
 
     def hear_again(lost: "sys.UnraisableHookArgs") -> None:
@@ -70,6 +71,25 @@ def ended_like_ctrl_c() -> Iterator[None]:
         sys.unraisablehook = show
         for one, handler in before.items():
             signal.signal(one, handler or signal.SIG_DFL)
+
+
+def take_back_signals() -> None:
+    """Have Python hear again of what ends a process where a library hears of it first.
+
+    Ray, for one, puts a handler of its own below Python's once it has begun: it writes a dump on
+    the screen, and aborts the process three seconds later, report or no report.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # signals are not this thread's
+    for one in _ENDING:
+        if (handler := signal.getsignal(one)) is not None:
+            signal.signal(one, handler)
+
+
+def _give_time_to_end() -> None:
+    """Call off what a library that heard of the signal first has set for the process's end."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(0)
 
 
 def raise_if_ctrl_c(error: BaseException) -> None:

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from wardround.common.metrics.detection import DetectionSums
 from wardround.common.statistics.bootstrap import bootstrap_interval, patient_weights
-from wardround.common.statistics.interval import Interval, unknown_interval
+from wardround.common.statistics.interval import Interval, unknown_interval, unless_all_agree
 from wardround.common.study.study import Study
 
 METRICS_OF_BOXES = ("map50", "map", "froc")
@@ -70,8 +70,10 @@ class DrawnMetrics:
         if not self.drawn or self.patients != other.patients:
             return {}
         return {
-            name: bootstrap_interval(
-                value - other.values[name], self.drawn[name] - other.drawn[name], self.patients
+            name: unless_all_agree(
+                bootstrap_interval(
+                    value - other.values[name], self.drawn[name] - other.drawn[name], self.patients
+                )
             )
             for name, value in self.values.items()
         }

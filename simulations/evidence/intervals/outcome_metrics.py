@@ -19,6 +19,7 @@ from wardround.common.statistics.interval import (
     score_interval,
     t_interval,
     unknown_interval,
+    unless_all_agree,
 )
 from wardround.common.study.registry import METRICS
 from wardround.simulations.run_files.folder import ALL_SITES
@@ -145,7 +146,8 @@ def outcome_intervals(
 def outcome_gains(first: Outcomes, second: Outcomes) -> Iterator[tuple[str, Interval]]:
     """Yield metric and gain of the first model over the second on the same examinations.
 
-    A gain is positive where the first is better, whatever the metric's direction.
+    A gain is positive where the first is better, whatever the metric's direction. One whose error
+    cannot be told is absent.
     """
     for metric in metrics_of(first):
         one, other = left_out(metric, first), left_out(metric, second)
@@ -154,7 +156,9 @@ def outcome_gains(first: Outcomes, second: Outcomes) -> Iterator[tuple[str, Inte
         if math.isnan(gain.value) or not np.isfinite(gain.without).all():
             continue
         count, error = len(gain.without), gain.standard_error
-        yield metric, t_interval(gain.value, error, count - 1, count)
+        found = unless_all_agree(t_interval(gain.value, error, count - 1, count))
+        if found.is_known:
+            yield metric, found
 
 
 def _mean_left_out(each: _Floats) -> LeftOut:

@@ -8,7 +8,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, TypeAlias
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.runtime.system.limits import cores
+from wardround.common.runtime.system.limits import cores, threads_each
 from wardround.simulations.engines.start_method import choose_context, start
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.run_files.events import Event, Watch
@@ -50,7 +50,7 @@ def run_all(runs: Runs, machine: Machine) -> None:
             runs.work(name, machine, runs.named(name))
         return
     alone = replace(
-        machine, engine="in-process", workers=1, threads=machine.threads or cores() // most
+        machine, engine="in-process", workers=1, threads=machine.threads or threads_each(most)
     )
     waiting, context = deque(runs.names), choose_context(("cpu",) * most)
     running: dict[_Pipe, tuple[BaseProcess, str]] = {}

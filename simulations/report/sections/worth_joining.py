@@ -138,7 +138,8 @@ def reason(one: SiteJoining, study: Study) -> str:
     said = {
         "certain gain": f"it gains {value} {unit} over its own model, more than chance explains",
         "no loss of the margin": (
-            f"it gained {value} {unit}, which may be chance, but a loss of {least} is ruled out"
+            f"it gained {value} {unit} ({_reach(one.own, metric)}), and a loss of {least} is "
+            "ruled out"
         ),
         "certain loss": f"it loses {value} {unit} against its own model, more than chance explains",
         "loss in a part": f"for {one.joining.part} it loses more than {least} for certain",
@@ -147,8 +148,8 @@ def reason(one: SiteJoining, study: Study) -> str:
             f"together, is better by more than {least} for certain"
         ),
         "no gain of the margin": (
-            f"it {'gained' if one.own.value > 0 else 'lost'} {value} {unit}, which may be chance, "
-            f"but a gain of {least} is ruled out"
+            f"it {'gained' if one.own.value > 0 else 'lost'} {value} {unit} "
+            f"({_reach(one.own, metric)}), and a gain of {least} is ruled out"
         ),
         "too few patients": _too_few(one, least),
         "not measured": f"{unit} is not defined for its test patients",
@@ -178,8 +179,16 @@ def gain_cell(gain: Gain | None, metric: str) -> Cell:
         return Cell("–")
     if not gain.is_known or gain.error == 0:
         return Cell(signed(gain.value, metric))
-    low, high = signed(gain.lower(), metric), signed(gain.upper(), metric)
-    return Cell(signed(gain.value, metric), f"{low} to {high}")
+    return Cell(signed(gain.value, metric), _ends(gain, metric))
+
+
+def _ends(gain: Gain, metric: str) -> str:
+    return f"{signed(gain.lower(), metric)} to {signed(gain.upper(), metric)}"
+
+
+def _reach(gain: Gain, metric: str) -> str:
+    """Return a gain's interval; whether it is chance is the first section's to say, in one way."""
+    return f"90 % interval {_ends(gain, metric)}"
 
 
 def as_rows(found: WorthJoining) -> list[dict[str, object]]:
@@ -300,7 +309,9 @@ def _notes(found: WorthJoining) -> tuple[str, ...]:
         "a gain of it is not. No: a gain of the margin is ruled out, or a loss is certain, overall "
         "or in a class, or the mean answer of all hospitals' own models is better by the margin. "
         "Ruled out means by a test at 5%, one-sided; the intervals are therefore 90% ones. All "
-        "compare two models on the same patients, and count patients, not images.",
+        "compare two models on the same patients, and count patients, not images. They are made "
+        "for what is certain about a margin, and are wider where a class has few patients than the "
+        "intervals of whether a hospital gained at all.",
         "The model is chosen on validation patients and its value is that on test patients, who "
         "had no part in the choice. A choice by few patients is often a wrong one, and need not "
         "agree with the word, which is of the test patients.",

@@ -1,5 +1,6 @@
 """Whole runs through Flower's own engine on Ray, with real processes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -77,6 +78,36 @@ def test_ray_trains_the_model_that_one_process_trains(
     assert models["ray"].keys() == models["in-process"].keys()
     for name, expected in models["in-process"].items():
         assert abs(models["ray"][name] - expected).max() <= 1e-5, name
+
+
+@pytest.mark.long
+def test_a_run_over_ray_that_is_told_to_end_has_time_for_it_and_says_how_it_goes_on(
+    tiny_study, tmp_path: Path, left_over: Callable[..., list[str]], hearing_signals
+) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "wardround.cli", "simulate", str(tiny_study.study)),
+            *("--out", str(run), "--engine", "ray", "--rounds", "2000", "--no-compare"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hearing_signals,
+    )
+    assert process.stderr is not None
+    shown: list[str] = []
+    for line in process.stderr:
+        shown.append(line)
+        if "training together: round 1 " in line:
+            process.terminate()
+            break
+    shown.append(process.communicate(timeout=90)[1])
+    said = "".join(shown)
+    assert process.returncode == 130, said
+    assert "SIGTERM received" not in said, "Ray's own handler writes so, and aborts soon after"
+    assert f"go on with: wardround simulate --resume {run}" in said
+    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "interrupted"
+    assert not left_over()
 
 
 @pytest.mark.long

@@ -73,3 +73,10 @@ def test_sites_patients_stay_apart_when_they_are_added_up(study: Study) -> None:
 
     assert both.patients.tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert len(both.images) == 7
+
+
+def test_three_patients_who_all_agree_say_nothing_of_how_patients_differ(study: Study) -> None:
+    right, wrong = (draw_metrics(found_by(study, by, 3), study, MAP50) for by in (0.0, 100.0))
+
+    assert (right.values["map50"], wrong.values["map50"]) == (1, 0)
+    assert not right.gains_over(wrong)["map50"].is_known

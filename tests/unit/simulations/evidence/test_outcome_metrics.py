@@ -1,5 +1,7 @@
 """Intervals of numbers and times: each patient left out once, with all its examinations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from lifelines.utils import concordance_index
@@ -97,3 +99,12 @@ def test_a_better_model_gains_and_the_same_model_does_not(kind):
     assert all(gain.low > 0 for gain in gains.values())
     same = dict(outcome_gains(better, better))
     assert all(gain.value == 0 for gain in same.values())
+
+
+def test_three_patients_who_all_agree_say_nothing_of_how_patients_differ():
+    right = drawn(5, "time", noise=2.0, patients=3).chosen(np.arange(3))
+    right = replace(right, events=np.ones(3) > 0, truth=np.arange(3.0), estimates=-np.arange(3.0))
+    wrong = replace(right, estimates=np.arange(3.0))
+    assert left_out("c-index", right).value == 1
+    assert left_out("c-index", wrong).value == 0
+    assert "c-index" not in dict(outcome_gains(right, wrong))

@@ -386,6 +386,56 @@ def test_colours_of_sixteen_bits_are_refused_rather_than_cut_to_eight(tmp_path: 
         read_image(Location(tmp_path / "deep.png"), 2, colour=True)
 
 
+def tiff(path: Path, values: np.ndarray, kind: int, planes: int = 1, shown: int = 1) -> None:
+    """Write a TIFF of one strip a plane, of kinds that Pillow itself cannot write.
+
+    Args:
+        kind: SampleFormat: 1 without a sign, 2 with one.
+        planes: How many colours lie one after the other: ``values`` has them as its first axis.
+        shown: 0 where the least value is white.
+    """
+    rows, columns = values.shape[-2:]
+    size, first = values.nbytes // planes, 256
+    offsets = [first + plane * size for plane in range(planes)]
+    bits, kinds = [8 * values.itemsize] * planes, [kind] * planes
+    told = {256: [columns], 257: [rows], 258: bits, 259: [1], 262: [shown], 273: offsets}
+    told |= {277: [planes], 278: [rows], 279: [size] * planes, 284: [1 + (planes > 1)], 339: kinds}
+    beside, entries = b"", b""
+    for tag, numbers in told.items():
+        inner = struct.pack(f"<{len(numbers)}H", *numbers)
+        if len(inner) > 4:
+            place = struct.pack("<I", 10 + 12 * len(told) + 4 + len(beside))
+            beside, inner = beside + inner, place
+        entries += struct.pack("<HHI", tag, 3, len(numbers)) + inner.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<IH", 8, len(told)) + entries + bytes(4) + beside
+    assert len(head) <= first
+    path.write_bytes(
+        head.ljust(first, b"\0") + values.astype(values.dtype.newbyteorder("<")).tobytes()
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "shown", "expected"),
+    [
+        ([[-9, 100]], 2, 1, [[-9, 100]]),
+        ([[7, 4_000_000_000]], 1, 1, [[7, 4_000_000_000]]),
+        ([[7, 65_000]], 1, 0, [[65_528, 535]]),
+    ],
+    ids=["signed bytes", "large numbers", "white is zero"],
+)
+def test_a_tiff_is_read_as_its_tags_say(values, kind, shown, expected, tmp_path: Path) -> None:
+    stored_as = {(2, 1): np.int8, (1, 1): np.uint32, (1, 0): np.uint16}[kind, shown]
+    tiff(tmp_path / "one.tif", np.array(values, stored_as), kind, shown=shown)
+    image = read_image(Location(tmp_path / "one.tif"), 2)
+    assert image.array[0].tolist() == np.float32(expected).tolist()
+
+
+def test_deep_colours_whose_planes_lie_apart_are_refused_too(tmp_path: Path) -> None:
+    tiff(tmp_path / "deep.tif", np.full((3, 4, 5), 513, np.uint16), 1, planes=3, shown=2)
+    with pytest.raises(UnreadableError, match="16 bits, of which only 8 could be read"):
+        read_image(Location(tmp_path / "deep.tif"), 2, colour=True)
+
+
 def test_a_gif_may_be_a_mask_but_not_a_film(tmp_path: Path) -> None:
     white = np.zeros((6, 7), np.uint8)
     white[2:4] = 255

@@ -68,9 +68,14 @@ def test_a_loss_beyond_the_margin_is_said_as_certain_possible_or_ruled_out() -> 
     ("value", "error", "patients", "words"),
     [
         (0.1, 0.01, 100, "yes: it gains 0.100 AUROC over its own model, more than chance explains"),
-        (0.03, 0.025, 100, "yes: it gained 0.030 AUROC, which may be chance, but a loss of 0.02"),
+        (0.03, 0.025, 100, "0.030 AUROC (90 % interval −0.012 to +0.072), and a loss of 0.02 is"),
         (-0.1, 0.01, 100, "no: it loses 0.100 AUROC against its own model"),
-        (-0.01, 0.012, 100, "no: it lost 0.010 AUROC, which may be chance, but a gain of 0.02"),
+        (
+            -0.01,
+            0.012,
+            100,
+            "no: it lost 0.010 AUROC (90 % interval −0.030 to +0.010), and a gain of",
+        ),
         (0.02, 0.05, 45, "with 45 test patients neither a loss nor a gain of 0.02 is ruled out"),
         (0.5, 0.0, 1, "cannot be told: 1 test patient cannot show how patients differ."),
     ],
@@ -79,6 +84,12 @@ def test_a_reason_is_one_sentence_with_its_numbers(
     value: float, error: float, patients: int, words: str
 ) -> None:
     assert words in reason(site("a", value, error, patients), study())
+
+
+def test_no_reason_says_chance_of_a_gain_that_another_section_may_call_certain() -> None:
+    for error in (0.001, 0.012, 0.025, 0.2):
+        for value in (-0.1, -0.01, 0.0, 0.01, 0.03, 0.1):
+            assert "may be chance" not in reason(site("a", value, error, 100), study())
 
 
 def test_what_it_would_take_is_a_round_number() -> None:
