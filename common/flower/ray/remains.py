@@ -18,6 +18,7 @@ from wardround.common.flower.ray.isolation import MARK
 
 logger = logging.getLogger(__name__)
 _RAYLET = "RAY_RAYLET_PID"  # Ray tells its workers so whose they are
+_TITLE = "ray::"  # of a worker, before what it does
 _LEAVE_SECONDS = 3.0  # an actor that was asked needs one
 _TERMINATE_SECONDS = 2.0
 _KILL_SECONDS = 10.0
@@ -62,13 +63,24 @@ class RayProcesses:
 
     def _marked(self) -> Iterator[psutil.Process]:
         """Yield Ray's workers, also those whose parent has gone."""
-        for process in psutil.process_iter(["environ"]):
-            of_it = process.info["environ"] or {}  # others' are not shown
-            if of_it.get(MARK) != self._folder or process.pid == os.getpid():
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            if process.pid == os.getpid():
                 continue
+            environment = process.info["environ"] or {}  # others' are not shown
+            is_here = environment.get(MARK) == self._folder
+            if (process.info["cmdline"] or [""])[0].startswith(_TITLE):
+                # A title may be written over the environment; a worker's log is always open.
+                if is_here or self._writes_here(process):
+                    yield process
             # Whatever else this process starts meanwhile has the mark, too.
-            if of_it.get(_RAYLET) != os.environ.get(_RAYLET):
+            elif is_here and environment.get(_RAYLET) != os.environ.get(_RAYLET):
                 yield process
+
+    def _writes_here(self, process: psutil.Process) -> bool:
+        inside = os.path.join(self._folder, "")
+        with suppress(psutil.Error, OSError):
+            return any(file.path.startswith(inside) for file in process.open_files())
+        return False
 
 
 def _runs(process: psutil.Process) -> bool:

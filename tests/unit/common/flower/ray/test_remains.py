@@ -66,6 +66,27 @@ def test_one_whose_parent_has_gone_is_ended(started: ExitStack, tmp_path: Path) 
     assert not worker.is_running()
 
 
+def test_a_worker_whose_title_hides_its_environment_is_known_by_its_log(
+    started: ExitStack, tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.out"
+    titled = {"executable": sys.executable, "env": {}, "stdin": subprocess.DEVNULL}
+    with log.open("wb") as stream:
+        worker = started.enter_context(
+            subprocess.Popen(["ray::Actor.run", "-c", WAITS], stdout=stream, **titled)
+        )
+        other = started.enter_context(
+            subprocess.Popen(["ray::Actor.run", "-c", WAITS], stdout=subprocess.PIPE, **titled)
+        )
+    started.callback(other.kill)
+    started.callback(worker.kill)
+    assert other.stdout is not None
+    other.stdout.readline()
+    RayProcesses(str(tmp_path)).end()
+    assert not psutil.pid_exists(worker.pid)
+    assert other.poll() is None
+
+
 def test_those_of_another_ray_and_whatever_else_was_started_are_left_alone(
     started: ExitStack, tmp_path: Path
 ) -> None:
