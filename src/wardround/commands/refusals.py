@@ -29,7 +29,7 @@ def run_app(app: "typer.Typer") -> int:
     except click.Abort:  # what was asked for was not typed
         sys.stderr.write("Aborted!\n")
         return 1
-    return code or 0
+    return int(code or 0)  # an exit that was asked for has one
 
 
 def say_refusal(text: str, exit_code: int) -> int:
