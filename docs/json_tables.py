@@ -16,8 +16,9 @@ _HEAD = """# What `--json` prints
 Written by `python docs/generate.py` from the classes that are printed. One document on the
 standard output and nothing else; progress and warnings go to the standard error. What is no number
 is `null`. The exit code is that of the command without `--json` ([exit
-codes](cli.md#exit-codes)). Keys are added without notice; a key that goes or changes its meaning
-stands in the [changelog](../../CHANGELOG.md).
+codes](cli.md#exit-codes)). A command that is refused, or fails, prints an object with `error`, the
+sentence that stands on the standard error, and `exit_code`. Keys are added without notice; a key
+that goes or changes its meaning stands in the [changelog](../../CHANGELOG.md).
 """
 
 

@@ -4,7 +4,6 @@ import errno
 import gc
 import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,9 +17,9 @@ from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.completion import ASKED, answer_shell, completion
 from wardround.commands.continue_study import continue_study
 from wardround.commands.promotion import promote, promoted, rollback
+from wardround.commands.refusals import run_app, say_refusal
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
-from wardround.common.runtime.printable import printable
 from wardround.common.runtime.system.accounts import name_nameless_account
 from wardround.common.runtime.system.signals import ended_like_ctrl_c, is_ctrl_c
 from wardround.server.cli.backup import add_backup_commands
@@ -71,7 +70,6 @@ app.command()(bundle_wheels)
 app.command()(completion)
 app.add_typer(model_app, name="model")
 
-_LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _NO_RIGHT = {errno.EACCES, errno.EPERM}
 # What a name that a person typed, or a link that somebody made, leads to.
@@ -114,13 +112,12 @@ def main() -> None:
         if ASKED in os.environ and answer_shell(typer.main.get_command(app)):
             sys.exit(0)
         with ended_like_ctrl_c():
-            app()
+            code = run_app(app)
+        sys.exit(code)
     except WardroundError as error:
-        _say(str(error))
-        sys.exit(error.exit_code)
+        sys.exit(say_refusal(str(error), error.exit_code))
     except KeyboardInterrupt:
-        _say("stopped.")
-        sys.exit(130)
+        sys.exit(say_refusal("stopped.", 130))
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
@@ -136,38 +133,31 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     """Say what went wrong without the error's own text, which may name a patient's file."""
     if is_ctrl_c(error):
-        _say("stopped.")
-        return 130
+        return say_refusal("stopped.", 130)
     code = getattr(error, "errno", None)
     if code in _NO_RIGHT:
-        _say(
+        return say_refusal(
             f"cannot read or write a file ({os.strerror(code)}). Use the account that the folder "
-            "belongs to (ls -ld FOLDER), or choose another folder."
+            "belongs to (ls -ld FOLDER), or choose another folder.",
+            3,
         )
-        return 3
     if code in _NO_PLACE:
-        _say(
+        return say_refusal(
             f"a name leads to no file or folder that can be used ({os.strerror(code)}). Look at "
-            "the names that were given, and at the links in the folders."
+            "the names that were given, and at the links in the folders.",
+            2,
         )
-        return 2
     if code in _FULL_DISK:
-        _say(
+        return say_refusal(
             f"cannot write ({os.strerror(code)}). Make room or choose another folder; "
-            "a run that had begun goes on with 'wardround simulate --resume FOLDER'."
+            "a run that had begun goes on with 'wardround simulate --resume FOLDER'.",
+            3,
         )
-        return 3
-    _say(
+    return say_refusal(
         f"{describe_defect(error)}. "
-        "Run it again with WARDROUND_TRACEBACK=1 and report what it prints."
+        "Run it again with WARDROUND_TRACEBACK=1 and report what it prints.",
+        1,
     )
-    return 1
-
-
-def _say(text: str) -> None:
-    # One line, however long: a terminal folds it, and a path in it can be copied whole.
-    with suppress(OSError):  # the terminal may have been closed
-        sys.stderr.write(f"wardround: {printable(text, _LONGEST_SAID)}\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Whatever ``wardround study check`` passes runs, or says what to do about it.
 
-``make studies`` draws 120 studies, always the same ones. ``make studies STUDIES=2000`` (the
+``make studies`` draws 200 studies, always the same ones. ``make studies STUDIES=2000`` (the
 environment variable WARDROUND_STUDIES of pytest) draws more, and ``PYTEST_FLAGS=-s`` prints how
 they ended. A study that fails is printed whole.
 """
@@ -24,7 +24,7 @@ from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 
-STUDIES = int(os.environ.get("WARDROUND_STUDIES", "120"))
+STUDIES = int(os.environ.get("WARDROUND_STUDIES", "200"))
 MACHINE = Machine(device="cpu", engine="in-process", threads=1)
 # What a checked study may still meet: it names what the data, or the number of sites, does not
 # allow, and what to change. Nothing else may end a run.

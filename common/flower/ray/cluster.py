@@ -26,17 +26,28 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = 60.0  # for a machine to say what it sees; its first worker takes some seconds
 _POOL = "BasicActorPool"
+_NOBODY = "no machine of the Ray cluster is left that could work for it"
 # Of an actor, a future and a job Flower and Ray say no more themselves.
 _Job: TypeAlias = tuple[Any, Message, str, Context]
 
 
 @contextmanager
-def lasting_actors() -> Iterator[None]:
-    """Have Flower's engine use a pool that does without an actor that has died."""
+def lasting_actors() -> Iterator[list["LastingPool"]]:
+    """Have Flower's engine use a pool that does without an actor that has died.
+
+    Yields:
+        The pools that it has made.
+    """
+    made: list[LastingPool] = []
+
+    def make(*words: Any, **named: Any) -> LastingPool:
+        made.append(LastingPool(*words, **named))
+        return made[-1]
+
     before = getattr(raybackend, _POOL)
-    setattr(raybackend, _POOL, LastingPool)
+    setattr(raybackend, _POOL, make)
     try:
-        yield
+        yield made
     finally:
         setattr(raybackend, _POOL, before)
 
@@ -85,9 +96,18 @@ class LastingPool(BasicActorPool):
         if actor is not None:
             self.pool.append(actor)
 
+    def give_up(self) -> None:
+        """End all actors, so that nobody waits for what they have in hand."""
+        self.num_actors = 0
+        for actor in (*self.pool, *self._future_to_actor.values()):
+            with suppress(RayError, ValueError):
+                ray.kill(actor)
+
     def _submit_elsewhere(self, future: Any) -> Any:
         lost: Any = self._future_to_actor.pop(future)  # Flower types its class, not Ray's handle
         actor_fn, job = self._jobs.pop(future)
+        if self.num_actors == 0:
+            raise RunError(_NOBODY)
         self.num_actors -= 1
         logger.warning(
             "a process of the Ray cluster has gone, or its machine: the others do its work again, "
@@ -103,8 +123,7 @@ class LastingPool(BasicActorPool):
             with suppress(IndexError):
                 return self.pool.pop()
             time.sleep(_LOOK_SECONDS)
-        msg = "no machine of the Ray cluster is left that could work for it"
-        raise RunError(msg)
+        raise RunError(_NOBODY)
 
 
 def require_shared(paths: Sequence[str]) -> None:

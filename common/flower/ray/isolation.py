@@ -1,10 +1,12 @@
 """A Ray that this process starts keeps to this machine: it calls nobody, nobody can call it.
 
 Whoever reaches Ray's ports can run any program, and by default they are open on every network of
-the machine. Written against Ray 2.55;
+the machine. A call to a Ray that has just been stopped starts another one, or joins whatever
+cluster is found on the machine, unless Ray is told not to. Written against Ray 2.55;
 ``tests/unit/common/flower/ray/test_runtime.py`` holds the contracts.
 """
 
+import importlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,26 +23,36 @@ SECLUDED = {
 _QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}  # else Ray warns of its own future
 
 
+MARK = "WARDROUND_RAY"  # names the Ray that a process belongs to, by its folder
+
+
 @contextmanager
-def surroundings_of_ray(is_local: bool) -> Iterator[None]:
+def surroundings_of_ray(folder: str | None) -> Iterator[None]:
     """Set what Ray's processes inherit, and leave nothing of it behind.
 
     Args:
-        is_local: Whether Ray is started here; a cluster has its own rules.
+        folder: Of a Ray that is started here; None for a cluster, which has its own rules.
     """
-    with _environment(_QUIET | SECLUDED if is_local else _QUIET):
-        if not is_local:
+    here = {} if folder is None else SECLUDED | {MARK: folder}
+    with _environment(_QUIET | here), _setting("_private.auto_init_hook", "enable_auto_connect"):
+        if folder is None:
             yield
             return
         # Ray reads the variable when it is imported, which may have happened long ago.
-        from ray._private import ray_constants
-
-        before = ray_constants.ENABLE_RAY_CLUSTER
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        try:
+        with _setting("_private.ray_constants", "ENABLE_RAY_CLUSTER"):
             yield
-        finally:
-            ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _setting(module: str, name: str) -> Iterator[None]:
+    """Switch one of Ray's own settings off."""
+    place = importlib.import_module(f"ray.{module}")
+    before = getattr(place, name)
+    setattr(place, name, False)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
 
 
 @contextmanager

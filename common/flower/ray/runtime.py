@@ -38,9 +38,12 @@ if TYPE_CHECKING:
     from flwr.app import ConfigRecordValues
     from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 
+    from wardround.common.flower.ray.cluster import LastingPool
+
 PARTITION_ID: str = _PARTITION_ID  # the key of a node's configuration that tells the nodes apart
 POLL_SECONDS = 0.05  # short beside a round, long beside a look at a queue
 STOP_SECONDS = 10.0  # Ray ends its actors within seconds or not at all
+GIVE_UP_SECONDS = 60.0  # its start on a busy machine, which cannot be broken off
 _TMP = short_temporary_folder()
 
 
@@ -101,10 +104,10 @@ def open_ray(client_app: ClientApp, plan: RayPlan) -> Iterator[Grid]:
     """
     _require_reply(plan.address)
     with (
-        surroundings_of_ray(is_local=plan.address is None),
         quieten_flower(logging.ERROR),
         # Short, as a socket's path may have 107 letters; Ray itself would leave its logs behind.
         tempfile.TemporaryDirectory(prefix="ray-", dir=_TMP, ignore_cleanup_errors=True) as folder,
+        surroundings_of_ray(folder if plan.address is None else None),
     ):
         engine = _Engine(client_app, plan, folder)
         try:
@@ -124,6 +127,8 @@ class _Engine:
         self._handover: Queue[Grid] = Queue()
         self._done = threading.Event()
         self._failure: BaseException | None = None
+        self._pools: list[LastingPool] = []
+        self._started = _remains().RayProcesses(folder) if plan.address is None else None
         arguments = (client_app, plan.sites, plan.backend(folder))
         self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         self._thread.start()
@@ -165,14 +170,36 @@ class _Engine:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """End the ServerApp, and with it the engine; work in hand is given up after a while."""
-        self._done.set()
-        self._thread.join(STOP_SECONDS)
-        if self._thread.is_alive():
-            import ray
+        """End the ServerApp, and with it the engine; work in hand is given up after a while.
 
-            ray.shutdown()
+        Of a Ray that was started here no process is left, however it ends.
+        """
+        self._done.set()
+        if self._started is not None:
+            self._started.note()
+        try:
             self._thread.join(STOP_SECONDS)
+            until = time.monotonic() + GIVE_UP_SECONDS
+            while self._thread.is_alive() and time.monotonic() < until:
+                with quieten_flower(logging.CRITICAL):  # each site's work is an error to it now
+                    self._give_up()
+                    self._thread.join(STOP_SECONDS)
+        finally:
+            if self._started is not None:
+                self._started.end()
+
+    def _give_up(self) -> None:
+        """End what the engine waits for: its actors, or a Ray that is only being started.
+
+        Ray itself is left to the engine: under whoever waits for an actor, it would end without a
+        word, and the wait would never.
+        """
+        import ray
+
+        for pool in self._pools:
+            pool.give_up()
+        if self._started is not None and not ray.is_initialized():
+            self._started.end()
 
     def _run(self, client_app: ClientApp, sites: int, backend: "BackendConfig") -> None:
         from flwr.simulation import run_simulation
@@ -185,7 +212,9 @@ class _Engine:
             self._done.wait()
 
         try:
-            with _cluster().lasting_actors():
+            with _cluster().lasting_actors() as self._pools:
+                if self._done.is_set():  # its imports took longer than it was wanted
+                    return
                 run_simulation(server_app, client_app, sites, "ray", backend)
         except BaseException as error:  # told to whoever works with the grid, by check()
             self._failure = error
@@ -241,6 +270,11 @@ class RayGrid(SiteGrid):
 def _cluster() -> ModuleType:
     """Return what needs Ray to be imported, which takes a second."""
     return importlib.import_module("wardround.common.flower.ray.cluster")
+
+
+def _remains() -> ModuleType:
+    """Return what looks for Ray's processes; imports Ray, too."""
+    return importlib.import_module("wardround.common.flower.ray.remains")
 
 
 def _require_reply(address: str | None) -> None:

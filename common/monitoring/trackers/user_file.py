@@ -5,19 +5,42 @@ It lies at ``~/.config/wardround/user.toml`` (``XDG_CONFIG_HOME`` counts), or wh
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from wardround.common.errors import InputError
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.monitoring.addresses import Endpoint
+from wardround.common.runtime.fields import OfForm
 
 USER_FILE_VARIABLE = "WARDROUND_USER_FILE"
 _FORM = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-_Text = Annotated[str, Field(min_length=1, max_length=1000)]
+# No system takes a name with the character 0.
+_Text = Annotated[
+    str, Field(min_length=1, max_length=1000), OfForm(r"[^\0]*", "a text with no character 0")
+]
+
+
+def _reached(address: str) -> str:
+    """Return an address that is a folder's, or a server's with a host and a port that can be."""
+    with suppress(ValueError):  # a port that is none, a bracket that is left open
+        parts = urlsplit(address)
+        if not _is_server(parts.scheme) or (
+            "://" in address and parts.hostname and parts.port != 0
+        ):
+            return address
+    kind, sentence = "mlflow_address", "it must be {words}"
+    words = 'a folder, or a server\'s whole address such as "https://mlflow.example.org:5000"'
+    raise PydanticCustomError(kind, sentence, {"words": words})
+
+
+def _is_server(scheme: str) -> bool:
+    return scheme not in ("", "file") and len(scheme) > 1  # one letter is a drive of Windows
 
 
 class MlflowTable(BaseModel):
@@ -31,21 +54,21 @@ class MlflowTable(BaseModel):
 
     model_config = _FORM
 
-    address: _Text
+    address: Annotated[_Text, AfterValidator(_reached)]
     experiment: _Text = "wardround"
     models: bool = True
 
     @property
     def is_server(self) -> bool:
         """Whether it is reached over a network."""
-        return urlsplit(self.address).scheme not in ("", "file")
+        return _is_server(urlsplit(self.address).scheme)
 
     @property
     def shown(self) -> str:
         """The address without what may be secret in it."""
         parts = urlsplit(self.address)
         if not self.is_server:
-            return parts.path
+            return parts.path if parts.scheme in ("", "file") else self.address
         port = f":{parts.port}" if parts.port else ""
         return f"{parts.scheme}://{parts.hostname}{port}"
 
@@ -122,7 +145,9 @@ def find_user_file(given: Path | None = None) -> Path | None:
     if named == "":
         return None
     if named is not None:
-        path = Path(named).expanduser()
+        path = Path(named)
+        with suppress(RuntimeError):  # "~name" of nobody
+            path = path.expanduser()
         if not path.is_file():
             how = "--track" if given is not None else USER_FILE_VARIABLE
             msg = f"{how} names {path}, which is no file: name one that has a table [track]."
@@ -161,7 +186,11 @@ def _placed_mlflow(table: MlflowTable, start: Path) -> MlflowTable:
 
 
 def _placed(folder: str, start: Path) -> str:
-    return str((start / Path(folder).expanduser()).resolve())
+    try:
+        return str((start / Path(folder).expanduser()).resolve())
+    except RuntimeError:
+        msg = f"{folder} cannot be found: there is no home folder of that name. Write it whole."
+        raise InputError(msg) from None
 
 
 def require_trackers(given: Path | None) -> TrackTable:

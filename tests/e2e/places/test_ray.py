@@ -21,6 +21,29 @@ psutil = pytest.importorskip("psutil", reason="psutil is not installed; Ray brin
 pytestmark = pytest.mark.slow
 
 MARK = "WARDROUND_TEST_RAY"
+# Sites that hear no signal and do not answer, under a run that SIGTERM ends.
+STUCK = """
+import pathlib, sys, time
+from flwr.app import RecordDict
+from flwr.clientapp import ClientApp
+from wardround.common.flower.ray import runtime
+from wardround.common.runtime.system.signals import ended_like_ctrl_c
+
+class Sites(ClientApp):
+    def __call__(self, message, context):
+        import pathlib, signal, time
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        pathlib.Path(begun).touch()
+        time.sleep(600)
+
+begun = sys.argv[1]
+runtime.STOP_SECONDS = 1.0
+with ended_like_ctrl_c(), runtime.open_ray(Sites(), runtime.RayPlan(sites=2, cpus=1)) as grid:
+    nodes = grid.get_node_ids()
+    grid.push_messages([grid.create_message(RecordDict(), "train", one, "0") for one in nodes])
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -137,6 +160,25 @@ def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on(
         assert left_over(0)  # else the count below would count nothing
         assert listening() == {"127.0.0.1"}
     assert not left_over()
+
+
+@pytest.mark.long
+def test_a_run_ended_by_sigterm_ends_also_sites_that_are_stuck(
+    tmp_path: Path, left_over: Callable[..., list[str]]
+) -> None:
+    begun = tmp_path / "begun"
+    running = subprocess.Popen([sys.executable, "-c", STUCK, begun], stderr=subprocess.PIPE)
+    try:
+        while not begun.exists():
+            assert running.poll() is None, running.communicate()[1]
+            time.sleep(0.05)
+        running.terminate()
+        said = running.communicate(timeout=60)[1].decode()
+    finally:
+        running.kill()
+    assert not left_over(0)
+    assert "cluster" not in said, "it looks for no other Ray"
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
 
 
 @pytest.fixture

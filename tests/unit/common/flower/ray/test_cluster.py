@@ -29,7 +29,7 @@ class FakeRay:
         return "0", future[1], "context"
 
     def kill(self, actor: str) -> None:
-        assert actor in self.dead
+        self.dead.add(actor)
 
     def nodes(self) -> list[dict[str, Any]]:
         return self._nodes
@@ -76,6 +76,17 @@ def test_without_an_actor_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch)
         ask(pool, "two")
 
 
+def test_a_pool_that_is_given_up_ends_all_and_starts_nothing_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = pool_of(monkeypatch, "a", "b", "c", dead=set())
+    future = pool.submit(lambda actor, *job: (actor, job[1]), ("app", "one", "0", "context"))
+    pool.give_up()
+    assert cluster.ray.dead == {"a", "b", "c"}
+    with pytest.raises(RunError, match="no machine"):
+        pool.fetch_result_and_return_actor_to_pool(future)
+
+
 def test_a_job_that_fails_is_not_done_again_and_its_actor_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -89,8 +100,9 @@ def test_flowers_engine_makes_its_pool_by_the_name_that_is_exchanged() -> None:
     raybackend = importlib.import_module("flwr.server.superlink.fleet.vce.backend.raybackend")
     actors = importlib.import_module("flwr.simulation.ray_transport.ray_actor")
     assert raybackend.BasicActorPool is actors.BasicActorPool
-    with lasting_actors():
-        assert raybackend.BasicActorPool is LastingPool
+    with lasting_actors() as made:
+        assert raybackend.BasicActorPool is not actors.BasicActorPool
+        assert made == []
     assert raybackend.BasicActorPool is actors.BasicActorPool
     names = ("submit", "fetch_result_and_return_actor_to_pool", "add_actor_back_to_pool")
     assert all(callable(getattr(actors.BasicActorPool, name)) for name in names)

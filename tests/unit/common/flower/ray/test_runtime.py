@@ -93,10 +93,10 @@ def test_a_ray_of_this_machine_has_the_loopback_address_and_a_cluster_its_own() 
     from ray._private import ray_constants, services
 
     before = ray_constants.ENABLE_RAY_CLUSTER
-    with surroundings_of_ray(is_local=True):
+    with surroundings_of_ray("/somewhere"):
         assert services.get_node_ip_address() == "127.0.0.1"
     assert before == ray_constants.ENABLE_RAY_CLUSTER
-    with surroundings_of_ray(is_local=False):
+    with surroundings_of_ray(None):
         assert before == ray_constants.ENABLE_RAY_CLUSTER
 
 

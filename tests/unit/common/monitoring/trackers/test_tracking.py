@@ -19,6 +19,7 @@ from wardround.common.monitoring.trackers.course import (
 from wardround.common.monitoring.trackers.tensorboard_tracker import scalars_in
 from wardround.common.monitoring.trackers.tracking import Tracking
 from wardround.common.monitoring.trackers.user_file import (
+    MlflowTable,
     TrackTable,
     find_user_file,
     read_user_file,
@@ -212,6 +213,12 @@ def test_the_users_file_is_found_where_its_user_says(
         ("[track.mlflow]\n", "track.mlflow.address is missing"),
         ('[track.mlfow]\naddress = "x"\n', "did you mean 'mlflow'"),
         ('[traces]\nendpoint = "ftp://x"\n', "http://127.0.0.1:4318"),
+        ('[track.mlflow]\naddress = "https://mlflow.example.org:99999"\n', "https://mlflow"),
+        ('[track.mlflow]\naddress = "https://"\n', "https://mlflow"),
+        ('[track.mlflow]\naddress = "http://[::1"\n', "https://mlflow"),
+        ('[track.mlflow]\naddress = "localhost:5000"\n', "https://mlflow"),
+        ('[track.tensorboard]\nfolder = "~nobody-of-this-name/runs"\n', "no home folder"),
+        ('[track.wandb]\nfolder = "runs\\u0000"\n', "no character"),
     ],
 )
 def test_a_users_file_that_says_something_unknown_is_refused(
@@ -220,3 +227,14 @@ def test_a_users_file_that_says_something_unknown_is_refused(
     (tmp_path / "user.toml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=words):
         read_user_file(tmp_path / "user.toml")
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/user.toml", "user\0.toml"])
+def test_a_users_file_whose_name_cannot_be_is_refused_in_words(name: str) -> None:
+    with pytest.raises(InputError, match=r"--track names .*, which is no file"):
+        find_user_file(Path(name))
+
+
+@pytest.mark.parametrize("address", ["runs", "C:\\runs", "file:///srv/runs", "./a b"])
+def test_a_folder_of_mlflow_is_no_server_on_any_system(address: str) -> None:
+    assert not MlflowTable(address=address).is_server
