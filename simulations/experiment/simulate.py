@@ -12,7 +12,7 @@ import wardround
 from wardround.client.data.cohort import Cohorts
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.tables import read_kept_table, write_table
-from wardround.common.models.pretrained import start_of
+from wardround.common.models.pretrained import frozen_as_drawn, start_of
 from wardround.common.parameters.schema import Parameters
 from wardround.common.runtime.system.signals import is_ctrl_c, raise_if_ctrl_c
 from wardround.common.study.loading import load_study, require_simulation
@@ -139,6 +139,8 @@ def _start_notes(study: Study) -> Iterator[str]:
     start = start_of(study)
     if start is not None:
         yield start.words()
+    if random := frozen_as_drawn(study):
+        yield random
 
 
 def _whose_rows(study: Study, said: str) -> str:
