@@ -117,7 +117,7 @@ def test_a_table_of_a_volume_has_six_columns(tmp_path):
         ("class,x0,y0,x1,y1\nred cell,3,5,5,13,9\n", "row 2 has more cells than its first row"),
         ("class,x0,y0,x1,y1,X0\nred cell,3,5,13,9,4\n", "two columns 'x0'"),
         ("class;x0;y0;x1;y1\nred cell;1.234,5;5;13;9\n", "row 2 holds a corner that is no number"),
-        ("class,x0,y0,x1,y1\nred cell,\"3,5\",5,13,9\n", "row 2 holds a corner that is no num"),
+        ('class,x0,y0,x1,y1\nred cell,"3,5",5,13,9\n', "row 2 holds a corner that is no num"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(tmp_path, text, reason):
