@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NO_BOX = -1.0  # the class of a row that fills a batch up
 LEAST_LEFT = 0.25  # of a box's size after cropping: of less nobody could say what it is
+_LEAST_SIDE = 1e-3  # voxels; the numbers of a network do not tell a thinner box from a line
 _LEFT_OUT = -2  # a word that the site has given to no class of the study
 
 Boxes = NDArray[np.float64]
@@ -74,9 +75,9 @@ def usable_boxes(
     low, high = found.corners[:, :dims], found.corners[:, dims:]
     wanted, known = classes != _LEFT_OUT, classes >= 0
     is_reversed = wanted & (high < low).any(axis=1)
-    sizeless = wanted & ~is_reversed & (high == low).any(axis=1)
+    sizeless = wanted & ~is_reversed & (high - low < _LEAST_SIDE).any(axis=1)
     whole = wanted & ~is_reversed & ~sizeless
-    outside = whole & ((high <= 0) | (low >= sides)).any(axis=1)
+    outside = whole & ((high < _LEAST_SIDE) | (low > sides - _LEAST_SIDE)).any(axis=1)
     cut = whole & ~outside & ((low < 0) | (high > sides)).any(axis=1)
     kept = whole & ~outside & known
     rows = np.concatenate(

@@ -185,6 +185,22 @@ def start_of(study: Study) -> Start | None:
     return load_pretrained(build_network(study, study.federation.seed), study)
 
 
+def frozen_as_drawn(study: Study) -> str:
+    """Return a sentence where a study freezes numbers and starts from no weights; "" elsewhere."""
+    if study.model.weights_sha256 is not None:
+        return ""
+    if study.model.frozen:
+        what, otherwise = "what model.frozen names stays", "freeze nothing"
+    elif study.model.adapter_rank is not None:
+        what, otherwise = "the network beneath the adapters stays", "remove model.adapter_rank"
+    else:
+        return ""
+    return (
+        f"{what} as federation.seed draws it, for ever, since the study starts from no weights: "
+        f"set model.weights_sha256, or {otherwise}"
+    )
+
+
 def origin_words(study: Study) -> Iterator[str]:
     """Yield what a model of a study started from, and the licence of that, as far as is known."""
     if study.model.weights_sha256 is None:

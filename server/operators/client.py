@@ -42,7 +42,7 @@ from wardround.server.operators.wire import (
 from wardround.server.settings import LOCK_FILE, SERVER_FILE
 
 ANSWER_SECONDS = 30.0
-_LONG_SECONDS = 300.0  # commits are read and copied; what was begun is begun once
+_LONG_SECONDS = 300.0  # a network is built, commits are copied; what was begun is begun once
 _Reply = TypeVar("_Reply")
 # Each is the sentence of a refusal; any other status is gRPC's own.
 _INPUT, _RUN = (grpc.StatusCode.INVALID_ARGUMENT,), (grpc.StatusCode.FAILED_PRECONDITION,)
@@ -90,7 +90,7 @@ class ServerLine:
 
     def submit(self, submission: Submission) -> Submitted:
         """Hand a study in."""
-        return self._ask("SubmitStudy", submission, Submitted)
+        return self._ask("SubmitStudy", submission, Submitted, _LONG_SECONDS)
 
     def runs(self) -> Runs:
         """Return all runs."""
@@ -155,11 +155,21 @@ class ServerLine:
         return self._ask("ShowServer", Nothing(), ServerSummary)
 
     def _ask(
-        self, method: str, question: object, kind: type[_Reply], seconds: float = ANSWER_SECONDS
+        self, method: str, question: object, kind: type[_Reply], seconds: float | None = None
     ) -> _Reply:
         call = self.channel.unary_unary(f"/{SERVICE}/{method}", request_serializer=pack)
+        limit = ANSWER_SECONDS if seconds is None else seconds
         with self._refusals_read():
-            return read_reply(kind, call(question, timeout=seconds))
+            try:
+                return read_reply(kind, call(question, timeout=limit))
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise
+                msg = (
+                    f"the server of {self.place} did not answer within {limit:g} s, as if it were "
+                    "busy; what was asked may have been done: look before you ask again."
+                )
+                raise RunError(msg) from None
 
     @contextmanager
     def _refusals_read(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import wardround
 from wardround.common.errors import DataError, InputError
-from wardround.common.models.pretrained import start_of
+from wardround.common.models.pretrained import frozen_as_drawn, start_of
 from wardround.common.study.loading import load_study, require_simulation
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.environment import describe_environment
@@ -92,6 +92,8 @@ def _start_notes(study: Study) -> Iterator[str]:
     start = start_of(study)
     if start is not None:
         yield start.words()
+    if random := frozen_as_drawn(study):
+        yield random
 
 
 def _whose_rows(study: Study, said: str) -> str:

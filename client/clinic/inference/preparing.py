@@ -124,8 +124,8 @@ def _as_listed(covariate: Covariate, text: str) -> str:
         return word_among(text, listed_words(covariate)) or text
     try:
         parse_number(text)
-    except ValueError:
-        msg = f"its value of {covariate.name} is not a number: write one, with a decimal point."
+    except ValueError as error:
+        msg = f"its value of {covariate.name} is {error}: write one, with a decimal point."
         raise DataError(msg) from None
     return text
 

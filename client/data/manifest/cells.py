@@ -30,6 +30,7 @@ _MISSING = frozenset(
 _NO_PATIENT = frozenset({"nan", "nat", "none", "null", "<na>", "n/a", "na"})
 # What a spreadsheet writes in the place of a value: #N/A, #REF!, #NAME?, #DIV/0!, ######.
 _SPREADSHEET_ERROR = re.compile(r"#(n/?a|nv|name\?|[^\W\d_]+!|div/0!|#+)", re.IGNORECASE)
+_LARGEST = 1e12  # of a clinical value; a network's own numbers end at 3e38, and it squares them
 _ROUNDED = re.compile(r"\d([.,]\d+)?e\+\d{2,3}", re.IGNORECASE)  # 1.23457E+11
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
@@ -128,16 +129,20 @@ def parse_number(text: str) -> float | None:
     """Return the number in a cell, None where it is missing (empty, ``?``, ``NA``, ...).
 
     Raises:
-        ValueError: It is neither a finite number nor a sign for a missing one.
+        ValueError: It is neither a number of at most 1e12 nor a sign for a missing one; says which,
+            and never what stands there.
     """
     if is_missing(text):
         return None
-    if "_" in text:  # Python's own sign between digits, and nobody else's
+    try:  # "_" is Python's own sign between digits, and nobody else's
+        number = math.nan if "_" in text else float(text.replace("\u2212", "-"))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
         msg = "not a number"
         raise ValueError(msg)
-    number = float(text.replace("\u2212", "-"))
-    if not math.isfinite(number):
-        msg = "not finite"
+    if abs(number) > _LARGEST:
+        msg = f"a number beyond {_LARGEST:g}"
         raise ValueError(msg)
     return number
 

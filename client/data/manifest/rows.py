@@ -340,10 +340,10 @@ class RowReader:
         plain = self._with_point(text)
         try:
             parse_number(plain)
-        except ValueError:
+        except ValueError as error:
             remedy = "write a number, or leave it empty"
             fault = spreadsheet_fault(column, text)
-            self._note(row, fault or (f"the column {column} is not a number", remedy))
+            self._note(row, fault or (f"the column {column} is {error}", remedy))
         return plain
 
     def _with_point(self, text: str) -> str:

@@ -10,11 +10,43 @@ from wardround.common.study.study import Study
 
 def modality_rules(study: Study) -> Iterator[str]:
     """Yield a sentence (fact, value, remedy) for every rule of optional modalities it breaks."""
+    yield from _covariates_fit(study)
     yield from _references_fit(study)
     yield from _task_fits(study)
     yield from _names_fit(study)
     yield from _fusion_fits(study)
     yield from _dropout_fits(study)
+
+
+def _covariates_fit(study: Study) -> Iterator[str]:
+    """Say which covariates no hospital's table could give, or would give by mistake."""
+    covariates = study.data.covariates
+    names = [one.name for one in covariates]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            yield f"data.covariates names {name!r} twice: use each name once."
+        if name.casefold() in _own_columns(study):
+            yield (
+                f"data.covariates names {name!r}, a column of the manifest that says something "
+                "else of a patient: rename the covariate, and its column."
+            )
+    for one in covariates:
+        twice = next((word for word in one.values if one.values.count(word) > 1), None)
+        if twice is not None:
+            yield f"data.covariates {one.name!r} lists the value {twice!r} twice: list it once."
+        if one.values and (one.mean, one.scale) != (0, 1):
+            yield (
+                f"data.covariates {one.name!r} lists values, and a mean or a scale is for numbers: "
+                "remove one of them."
+            )
+
+
+def _own_columns(study: Study) -> set[str]:
+    """Return the columns of a manifest, in small letters, that are read for what they are."""
+    channels = study.data.channels if study.data.kind == "image" else ()
+    images = {"image", *(f"image.{channel}".casefold() for channel in channels)}
+    target = {study.task.column} | ({"time", "event"} if study.task.outcome == "time" else set())
+    return {"patient", "site", "split"} | images | target
 
 
 def _references_fit(study: Study) -> Iterator[str]:

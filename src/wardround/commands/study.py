@@ -146,11 +146,14 @@ def _start_notes(study: "Study") -> Iterator[str]:
     Raises:
         ModelError: They do not fit it.
     """
-    if study.model.weights_sha256 is None:
+    model = study.model
+    if model.weights_sha256 is None and not model.frozen and model.adapter_rank is None:
         return
-    from wardround.common.models.pretrained import lacks_weights, start_of
+    from wardround.common.models.pretrained import frozen_as_drawn, lacks_weights, start_of
 
-    if lacks_weights(study):
+    if random := frozen_as_drawn(study):
+        yield f"{random}."
+    elif lacks_weights(study):
         yield (
             "the weights of model.weights_sha256 are not on this machine, so it cannot be told "
             "what the network takes of them: run 'wardround model pretrain' with the model folder."

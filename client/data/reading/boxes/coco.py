@@ -43,6 +43,16 @@ class _Coco:
     categories: Mapping[int, str]
     annotations: Mapping[int, tuple[_Annotation, ...]]
 
+    @property
+    def fault(self) -> str:
+        """What makes a box another picture's, or another thing's, than was meant; "" for none."""
+        if not self.annotations.keys() <= {one.number for one in self.pictures}:
+            return (
+                "an annotation has an image_id that stands in no image: add the image, or take "
+                "the annotation out."
+            )
+        return ""
+
 
 def read_coco(path: Path, dimensions: int, image: Path, number: int | None) -> FoundBoxes:
     """Return the boxes of one picture; crowds are passed over, for they are no single thing.
@@ -60,6 +70,8 @@ def read_coco(path: Path, dimensions: int, image: Path, number: int | None) -> F
     state = path.stat()
     coco = _parsed(path, state.st_mtime_ns, state.st_size)
     picture = _picture(coco, image, number)
+    if coco.fault:
+        raise UnreadableError(coco.fault)
     held = coco.annotations.get(picture.number, ())
     things = [one for one in held if not one.is_crowd]
     named = []
@@ -101,7 +113,7 @@ def _parsed(path: Path, modified: int, size: int) -> _Coco:
             annotations.setdefault(picture, []).append(annotation)
         return _Coco(
             tuple(_pictures(whole["images"])),
-            {_whole(one["id"]): str(one["name"]) for one in whole["categories"]},
+            _categories(whole["categories"]),
             {picture: tuple(held) for picture, held in annotations.items()},
         )
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
@@ -113,15 +125,28 @@ def _pictures(listed: Any) -> list[_Picture]:
         _Picture(
             _whole(one["id"]),
             str(one.get("file_name", "")),
-            (_whole(one["width"]), _whole(one["height"])) if "width" in one else None,
+            _size(one.get("width"), one.get("height")),
         )
         for one in listed
     ]
 
 
+def _size(width: Any, height: Any) -> tuple[int, int] | None:
+    """Return the size of a picture; None where a program has written nothing or zeros."""
+    return (_whole(width), _whole(height)) if width and height else None
+
+
+def _categories(listed: Any) -> dict[int, str]:
+    named = {_whole(one["id"]): str(one["name"]) for one in listed}
+    if len(named) < len(listed):
+        msg = "a category has an id that stands twice: give each an id of its own."
+        raise UnreadableError(msg)
+    return named
+
+
 def _annotation(one: Any) -> tuple[int, _Annotation]:
     box = tuple(float(number) for number in one["bbox"])
-    if len(box) != 4:
+    if len(box) != 4 or any(isinstance(number, bool) for number in one["bbox"]):
         raise ValueError
     crowd = bool(one.get("iscrowd", 0))
     return _whole(one["image_id"]), _Annotation(_whole(one["category_id"]), box, crowd)

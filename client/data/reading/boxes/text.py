@@ -100,7 +100,7 @@ def read_table(path: Path, dimensions: int, image: Path) -> FoundBoxes:
     except csv.Error:
         msg = "it is no table: save it as 'CSV UTF-8'."
         raise UnreadableError(msg) from None
-    header = [tidy(name).casefold() for name in rows[0]] if rows else []
+    header = _header(rows)
     name, image_column = _place(header, _CLASS), _place(header, _IMAGE)
     ends = _ends(header, dimensions)
     if name is None or ends is None:
@@ -109,15 +109,30 @@ def read_table(path: Path, dimensions: int, image: Path) -> FoundBoxes:
         raise UnreadableError(msg)
     named = []
     for number, row in enumerate(rows[1:], start=2):
+        if any(cell.strip() for cell in row[len(header) :]):
+            msg = (
+                f"its row {number} has more cells than its first row: is a decimal comma taken for "
+                "the end of a cell? Write 3.5, or part cells with semicolons."
+            )
+            raise UnreadableError(msg)
         cells = [*row, *[""] * (len(header) - len(row))]
         if image_column is not None and not _names(cells[image_column], image):
             continue
         try:
-            named.append((tidy(cells[name]), _corners(cells, ends)))
+            named.append((tidy(cells[name]), _corners(cells, ends, separator)))
         except ValueError:
             msg = f"its row {number} holds a corner that is no number: mend it."
             raise UnreadableError(msg) from None
     return boxes_of(named, dimensions)
+
+
+def _header(rows: Sequence[Sequence[str]]) -> list[str]:
+    header = [tidy(name).casefold() for name in rows[0]] if rows else []
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice is not None:
+        msg = f"it has two columns '{twice[:20]}', capitals aside: leave one."
+        raise UnreadableError(msg)
+    return header
 
 
 def _names(written: str, image: Path) -> bool:
@@ -144,8 +159,13 @@ def _ends(header: Sequence[str], dimensions: int) -> _Ends | None:
     return None
 
 
-def _corners(cells: Sequence[str], ends: _Ends) -> list[float]:
-    pairs = [(number_of(cells[low]), number_of(cells[high]), wide) for low, high, wide in ends]
+def _corners(cells: Sequence[str], ends: _Ends, separator: str) -> list[float]:
+    def number(place: int) -> float:
+        text = cells[place]
+        # Spreadsheets that write semicolons write decimal commas; with a point it may be thousands.
+        return number_of(text if separator == "," or "." in text else text.replace(",", ".", 1))
+
+    pairs = [(number(low), number(high), wide) for low, high, wide in ends]
     return [low for low, _, _ in pairs] + [
         low + high if wide else high for low, high, wide in pairs
     ]

@@ -178,6 +178,22 @@ def test_boxes_without_a_size_are_left_out_and_those_over_the_edge_are_cut(study
 
 
 @pytest.mark.parametrize(
+    ("text", "counted"),
+    [
+        ("red cell 5 5 5.00000001 9", (1, 0)),
+        ("red cell -4 5 0.00000001 9", (0, 1)),
+        ("red cell 39.9999999 5 44 9", (0, 1)),
+    ],
+)
+def test_no_box_in_an_image_is_thinner_than_a_network_tells_apart(study, text, counted):
+    """Such a one would be a thing that is there, and that nobody can find."""
+    boxes, counts = usable(text, study)
+
+    assert len(boxes) == 0
+    assert (counts.sizeless, counts.outside) == counted
+
+
+@pytest.mark.parametrize(
     ("text", "size", "reason"),
     [
         ("blue cell 1 1 4 4", None, "1 box of a class that the study does not list"),

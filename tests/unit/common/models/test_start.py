@@ -1,7 +1,9 @@
 """What a network takes of a file of weights: whole layers that fit, said in words, or nothing."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -122,6 +124,25 @@ def test_what_is_frozen_must_come_from_the_weights(cache: Path) -> None:
     with pytest.raises(ModelError, match=r"model.frozen keeps 3\.weight, 3\.bias as it is"):
         start_of(study_of("classification", "small-cnn", frozen=["3.*"], **model))
     assert start_of(study_of("classification", "small-cnn", frozen=["0.*"], **model)) is not None
+
+
+@pytest.mark.parametrize(
+    ("network", "model", "what"),
+    [
+        ("small-cnn", {"frozen": ["0.*"]}, "what model.frozen names"),
+        ("vit", {"adapter_rank": 2}, "the network beneath the adapters"),
+    ],
+)
+def test_what_no_training_moves_is_said_to_stay_as_it_was_drawn(
+    cache: Path, wardround: Callable[..., Any], network: str, model: dict[str, Any], what: str
+) -> None:
+    place = cache / "frozen.toml"
+    place.write_text(study_of("classification", network, **model).to_toml())
+
+    said = wardround("study", "check", place)
+
+    assert said.code == 0, said.err
+    assert f"{what} stays as federation.seed draws it" in said.out
 
 
 def test_the_same_model_is_offered_under_the_same_hash(cache: Path) -> None:

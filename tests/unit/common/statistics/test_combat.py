@@ -83,6 +83,31 @@ def test_a_preserved_category_that_is_told_twice_changes_nothing() -> None:
     np.testing.assert_allclose(once, twice, atol=1e-8)
 
 
+def test_rounding_does_not_decide_whether_a_constant_feature_of_a_site_has_a_spread() -> None:
+    """The reference takes a variance of 0 for 1, and by rounding sometimes finds one of 1e-32."""
+    features, kept, site = drawn()
+    found = []
+    for constant, unit in ((0.0, 1.0), (0.0, 0.7), (1.0, 1.0), (1.0, 10.0), (7 / 9, 0.7)):
+        moved = features - np.eye(5)[2] * (features[site == "b", 2].mean() - constant)
+        moved[site == "b", 2] = constant
+        adjusted = distributed(moved, kept[:, :0], site, np.full(5, unit))
+        found.append(adjusted - np.eye(5)[2] * constant)
+
+    for one in found[1:]:
+        np.testing.assert_allclose(one, found[0], rtol=0, atol=1e-8)
+
+
+def test_a_site_where_nothing_varies_is_moved_and_not_scaled() -> None:
+    features, kept, site = drawn()
+    features[site == "b"] = 7 / 9
+    told = {n: moments(kept[site == n][:, :0], features[site == n]) for n in sorted(set(site))}
+
+    fit = fit_combat(told, 0)
+
+    np.testing.assert_allclose(fit.scales[1], 1, atol=1e-3)
+    assert np.isfinite(fit.shifts).all()
+
+
 def test_what_cannot_be_fitted_is_refused_in_words() -> None:
     features, kept, site = drawn()
     told = {n: moments(kept[site == n], features[site == n]) for n in ("a", "b")}

@@ -305,6 +305,7 @@ def test_signs_for_what_is_missing_are_no_number_and_no_category(pictures: Pictu
         ),
         (",", [("1_000", "male")], "column age is not a number in rows 2"),
         (",", [("061Y", "male")], "column age is not a number in rows 2"),
+        (",", [("1e300", "male")], "column age is a number beyond 1e\\+12 in rows 2"),
         (",", [("#DIV/0!", "male")], "column age holds an error of a spreadsheet in rows 2"),
     ],
 )

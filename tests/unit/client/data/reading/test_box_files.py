@@ -86,6 +86,8 @@ def test_a_box_of_too_few_numbers_is_refused(text):
         "x1;y1;x2;y2;label\n3;5;13;9;red cell\n",
         "filename,xmin,ymin,xmax,ymax,cell_type\np1.png,3,5,13,9,red cell\np2.png,0,0,1,1,x\n",
         "image\tcategory\tx\ty\twidth\theight\nimages/p1\tred cell\t3\t5\t10\t4\n",
+        "class;x0;y0;x1;y1\nred cell;3,0;5;13,00;9\n",
+        "class,x0,y0,x1,y1,,\nred cell,3,5,13,9,,\n",
     ],
 )
 def test_a_table_names_its_columns(tmp_path, text):
@@ -112,6 +114,10 @@ def test_a_table_of_a_volume_has_six_columns(tmp_path):
         ("class,x0,y0,x1,y1\nred cell,3,nan,13,9\n", "row 2 holds a corner that is no number"),
         ("class,x0,y0,x1,y1\n" + "red cell,3,4,13,9\n" * 1001, "1001 boxes for one image"),
         ("class,x0,y0,x1,y1\nred cell,3,1e9,13,9\n", "is no number up to"),
+        ("class,x0,y0,x1,y1\nred cell,3,5,5,13,9\n", "row 2 has more cells than its first row"),
+        ("class,x0,y0,x1,y1,X0\nred cell,3,5,13,9,4\n", "two columns 'x0'"),
+        ("class;x0;y0;x1;y1\nred cell;1.234,5;5;13;9\n", "row 2 holds a corner that is no number"),
+        ('class,x0,y0,x1,y1\nred cell,"3,5",5,13,9\n', "row 2 holds a corner that is no num"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(tmp_path, text, reason):
@@ -205,6 +211,9 @@ def test_an_image_of_coco_without_annotations_has_no_box(tmp_path):
         ("[" * 100_000, "no COCO file"),
         ("{}", "no COCO file"),
         (coco().replace("2.5", "NaN"), "no COCO file"),
+        (coco().replace("2.5", "true"), "no COCO file"),
+        (coco().replace('"id": 4, "name"', '"id": 3, "name"'), "id that stands twice"),
+        (coco().replace('"image_id": 8', '"image_id": 9'), "image_id that stands in no image"),
     ],
 )
 def test_json_that_is_no_coco_file_says_why(tmp_path, content, reason):
@@ -212,6 +221,17 @@ def test_json_that_is_no_coco_file_says_why(tmp_path, content, reason):
 
     with pytest.raises(UnreadableError, match=reason):
         read(tmp_path / "all.json")
+
+
+@pytest.mark.parametrize("size", ["null", "0"])
+def test_a_size_that_coco_does_not_say_is_no_size(tmp_path, size):
+    text = coco().replace('"width": 40', f'"width": {size}').replace('"height": 30', '"height": 0')
+    (tmp_path / "all.json").write_text(text)
+
+    found = read(tmp_path / "all.json")
+
+    assert found.size is None
+    assert found.names == ("red cell", "white cell")
 
 
 @pytest.mark.parametrize("name", ["b.json", "b.xml"])

@@ -205,6 +205,17 @@ def test_the_head_is_what_makes_the_logits(fusion: str) -> None:
             {"data": {"covariates": [{"name": "sex", "reference": "f"}]}},
             "and no values",
         ),
+        ({"data": {"covariates": [{"name": "age"}, {"name": "age"}]}}, "names 'age' twice"),
+        ({"data": {"covariates": [{"name": "Label"}]}}, "'Label', a column of the manifest"),
+        ({"data": {"covariates": [{"name": "image.t1"}]}}, "'image.t1', a column of the manif"),
+        (
+            {"data": {"covariates": [{"name": "sex", "values": ["f", "m", "f"]}]}},
+            "lists the value 'f' twice",
+        ),
+        (
+            {"data": {"covariates": [{"name": "sex", "values": ["f", "m"], "scale": 2}]}},
+            "a mean or a scale is for numbers",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(change: dict[str, Any], said: str) -> None:
