@@ -302,7 +302,7 @@ def _require_packages(study: Study) -> None:
 def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> RecordDict:
     code, reason = _code(error), str(error)
     if code == "internal":
-        reason = f"{describe_defect(error)}: please report it"
+        reason = f"{describe_defect(error)}{_beside_packages(context)}: please report it"
     explains = gateway.explains_refusals if gateway else _explains_refusals(context)
     _log(error, code, reason, explains)
     said = code if explains or code in SAID_UNDER_PRIVACY or not _protects(context) else CLOSED
@@ -314,6 +314,15 @@ def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> Rec
         said = "disk" if is_full_disk(unwritten) else "audit"
     name = Path(_site_of(context)).name if explains else ""
     return pack_refusal(Refusal(name, said, reason if explains else ""))
+
+
+def _beside_packages(context: Context) -> str:
+    """Return whose code ran beside ours, which may be what is at fault; "" for nobody's."""
+    try:
+        names = _site_and_study(context)[1].packages
+    except Exception:  # whatever the other side sent
+        return ""
+    return f", or of what the study takes from {', '.join(sorted(names))}" if names else ""
 
 
 def _protects(context: Context) -> bool:

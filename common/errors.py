@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from traceback import extract_tb
 
+# What a traceback calls a file of a package that a study names (common/files/packages).
+_OF_A_PACKAGE = re.compile(r"<([a-z0-9-]+) [0-9a-f]{16}>/(.+)")
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -85,6 +87,14 @@ def root_cause(error: BaseException) -> BaseException:
 def describe_defect(error: BaseException) -> str:
     """Return what a defect is and where, without its own text, which may name a patient's file."""
     frames = extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        strange = _OF_A_PACKAGE.match(frame.filename)
+        if strange is not None:
+            where = f"{strange[2]}:{frame.lineno}"
+            return (
+                f"a defect of the package {strange[1]}, whose author should hear of it "
+                f"({type(error).__name__} at {where})"
+            )
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"a defect of wardround ({type(error).__name__}{place})"
 

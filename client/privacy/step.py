@@ -192,7 +192,7 @@ def _sum(
 
 def _write_gradients(network: nn.Module, gradients: Parameters) -> None:
     for name, weight in trained_parameters(network).items():
-        weight.grad = gradients[name]
+        weight.grad = gradients[name].to(weight.dtype)  # a package's may be float64
 
 
 def _advance(

@@ -43,6 +43,13 @@ class RegisteredLoss:
                 "an example: choose another training.loss, or tell its author."
             )
             raise RunError(msg)
+        if not found.is_floating_point() or (logits.requires_grad and not found.requires_grad):
+            kind = "numbers without a gradient" if found.is_floating_point() else str(found.dtype)
+            msg = (
+                f"{self._name} gives {kind}, by which nothing can be trained: choose another "
+                "training.loss, or tell its author."
+            )
+            raise RunError(msg)
         return found
 
 
@@ -83,7 +90,8 @@ class RegisteredCounts:
         except Exception as error:  # another's code fails in many ways; its text may name data
             msg = f"{name} failed ({type(error).__name__}): remove it, or tell its author."
             raise RunError(msg) from None
-        if not isinstance(found, Tensor) or found.shape != (len(outputs), size):
+        is_table = isinstance(found, Tensor) and found.shape == (len(outputs), size)
+        if not isinstance(found, Tensor) or not is_table or found.is_complex():
             msg = f"{name} gives no {size} numbers an examination: remove it, or tell its author."
             raise RunError(msg)
         numbers = found.detach().to("cpu", torch.float64)

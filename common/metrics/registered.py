@@ -18,6 +18,7 @@ from wardround.common.metrics.task_sums import MetricValue
 from wardround.common.study.study import Study
 
 STEPS = 1024
+_PARTS = ("size", "count", "value")
 Sums = NDArray[np.float64]
 
 
@@ -30,10 +31,11 @@ def metric_of(name: str, study: Study) -> Metric:
     made = cast("type[Metric]", component("metrics", name, study.packages))
     try:
         metric = made()
+        is_whole = all(callable(getattr(metric, part, None)) for part in _PARTS)
     except Exception as error:  # another's code fails in many ways
         msg = f"{name} cannot be made ({type(error).__name__}): tell its author."
         raise PackageError(msg) from None
-    if not all(callable(getattr(metric, part, None)) for part in ("size", "count", "value")):
+    if not is_whole:
         msg = f"{name} lacks size, count or value, which a metric has: tell its author."
         raise PackageError(msg)
     return metric
@@ -47,7 +49,7 @@ def sizes(study: Study) -> dict[str, int]:
     """
     found = {}
     for name in study.package_metrics:
-        size = metric_of(name, study).size(max(1, study.class_count))
+        size = _size(name, study)
         if type(size) is not int or not 1 <= size <= LARGEST_METRIC:
             msg = (
                 f"{name} counts {size!r} numbers an examination: from 1 to {LARGEST_METRIC} may "
@@ -56,6 +58,15 @@ def sizes(study: Study) -> dict[str, int]:
             raise PackageError(msg)
         found[name] = size
     return found
+
+
+def _size(name: str, study: Study) -> object:
+    metric = metric_of(name, study)
+    try:
+        return metric.size(max(1, study.class_count))
+    except Exception as error:  # another's code fails in many ways
+        msg = f"{name} does not say what it counts ({type(error).__name__}): tell its author."
+        raise PackageError(msg) from None
 
 
 def no_sums(study: Study) -> dict[str, Sums]:

@@ -5,20 +5,19 @@ its modules made, by a finder that knows no other source. A module that is not a
 nowhere, even if a file of that name lies beside them.
 """
 
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from email.parser import HeaderParser
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import Distribution, EntryPoint, requires
-from importlib.util import spec_from_loader
+from importlib.metadata import Distribution, EntryPoint
+from importlib.util import decode_source, spec_from_loader
 from pathlib import Path
 from threading import RLock
 from types import CodeType, ModuleType
 
 from wardround.common.errors import PackageError, known_names
-from wardround.common.files.packages.references import GROUPS, Reference, normalised, reference_of
+from wardround.common.files.packages.needs import dependencies_of, require_hashed_imports
+from wardround.common.files.packages.references import GROUPS, Reference, reference_of
 from wardround.common.files.packages.snapshot import Snapshot, read_package, registered
 from wardround.common.runtime.printable import printable
 
@@ -97,19 +96,36 @@ def _ready(package: str, hashes: Mapping[str, str] | None, seen: set[str]) -> Sn
         raise PackageError(msg)
     held = _LOADED.get(package)
     if held is None or (wanted is not None and held.sha256 != wanted):
-        snapshot = read_package(package)
-        if wanted is not None:
-            _require_hash(snapshot, wanted)
-        if held is not None:
-            _forget(held)
-        _refuse_shadows(snapshot)
-        _LOADED[package] = held = snapshot
-        if _FINDER not in sys.meta_path:
-            sys.meta_path.insert(0, _FINDER)
-    for other in _dependencies(held):
+        held = _read_anew(package, wanted, held)
+    for other in dependencies_of(held):
         if other not in seen:
             _ready_dependency(held, other, hashes, {*seen, package})
+    if hashes is not None:
+        _require_hashed_imports(held, hashes)
     return held
+
+
+def _read_anew(package: str, wanted: str | None, held: Snapshot | None) -> Snapshot:
+    """Read a package and let its modules be found; what was imported of it before is forgotten."""
+    snapshot = read_package(package)
+    if wanted is not None:
+        _require_hash(snapshot, wanted)
+    if held is not None:
+        _forget(held)
+    _refuse_shadows(snapshot)
+    _LOADED[package] = snapshot
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    return snapshot
+
+
+def _require_hashed_imports(snapshot: Snapshot, hashes: Mapping[str, str]) -> None:
+    tops = {top for name, one in _LOADED.items() if name in hashes for top in one.tops}
+    try:
+        require_hashed_imports(snapshot, hashes.keys(), tops)
+    except PackageError:
+        _forget(snapshot)
+        raise
 
 
 def _ready_dependency(
@@ -124,21 +140,6 @@ def _ready_dependency(
         )
         raise PackageError(msg)
     _ready(other, hashes, seen)
-
-
-def _dependencies(snapshot: Snapshot) -> Iterator[str]:
-    """Yield what a package needs beside what Wardround itself may need."""
-    needed = HeaderParser().parsestr(snapshot.metadata_file("METADATA")).get_all("Requires-Dist")
-    ours = {_first_name(one) for one in requires("wardround") or ()} | {"wardround"}
-    for line in needed or ():
-        name = _first_name(line)
-        if name and name not in ours and "extra ==" not in line.replace("'", '"'):
-            yield name
-
-
-def _first_name(line: str) -> str:
-    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line.strip())
-    return normalised(found[0]) if found else ""
 
 
 class _FromSnapshot(Distribution):
@@ -158,7 +159,11 @@ class _FromSnapshot(Distribution):
 
 def _found(kind: str, named: Reference, snapshot: Snapshot) -> object:
     text = f"{named.package}:{named.name}"
-    points = _FromSnapshot(snapshot).entry_points.select(group=GROUPS[kind])
+    try:
+        points = _FromSnapshot(snapshot).entry_points.select(group=GROUPS[kind])
+    except (TypeError, ValueError):  # a line without "="
+        msg = f"entry_points.txt of {snapshot.package} cannot be read: tell its author."
+        raise PackageError(msg) from None
     fitting = [point for point in points if point.name == named.name]
     if not fitting:
         known = [f"{named.package}:{point.name}" for point in points] or registered(kind)
@@ -170,6 +175,12 @@ def _found(kind: str, named: Reference, snapshot: Snapshot) -> object:
 
 
 def _imported(text: str, point: EntryPoint, snapshot: Snapshot) -> object:
+    if EntryPoint.pattern.match(point.value) is None:
+        msg = (
+            f"{text} is registered as {printable(point.value, 80)!r}, which is not written as "
+            "module:name: tell its author."
+        )
+        raise PackageError(msg)
     if point.module not in snapshot.modules:
         msg = (
             f"{text} points at {printable(point.module, 80)}, which is none of the package's own "
@@ -178,8 +189,10 @@ def _imported(text: str, point: EntryPoint, snapshot: Snapshot) -> object:
         raise PackageError(msg)
     try:
         return point.load()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # of a class of its own, too
         _forget(snapshot)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         msg = (
             f"{text} cannot be loaded: its import ended with {type(error).__name__} "
             f"({printable(str(error), 200)}). Tell the author of {snapshot.package}."
@@ -237,7 +250,7 @@ class _SnapshotLoader(InspectLoader):
 
     def get_source(self, fullname: str) -> str:
         """Return the text of the module as it was hashed."""
-        return self._snapshot.files[self._path].decode("utf-8") if self._path else ""
+        return decode_source(self._snapshot.files[self._path]) if self._path else ""
 
     def is_package(self, fullname: str) -> bool:
         """Return whether modules lie beneath it."""

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import Distribution, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path, PurePosixPath
 
 from wardround.common.errors import PackageError
@@ -23,6 +23,7 @@ from wardround.common.runtime.printable import printable
 _MOST_FILES = 5_000
 _MOST_BYTES = 64 * 2**20
 _COMPILED = (".so", ".pyd", ".dll", ".dylib")
+_ANEW = "install it anew, or tell its author"
 _AT_START = ("sitecustomize.py", "usercustomize.py")
 # How and by what it was built and installed here; another machine has others for the same code.
 _OF_THE_MACHINE = frozenset(
@@ -84,15 +85,20 @@ def read_package(package: str) -> Snapshot:
     Raises:
         PackageError: It is not installed, or not in a way that a hash could stand for.
     """
-    found = _distribution(package)
-    _refuse_editable(package, found)
-    root, listed = Path(str(found.locate_file(""))), _listed(package, found)
+    try:
+        found = _distribution(package)
+        _refuse_editable(package, found)
+        root, listed = Path(str(found.locate_file(""))), _listed(package, found)
+        version = str(found.version or "of no version")
+    except UnicodeDecodeError:
+        msg = f"the metadata of {package} is no text in UTF-8: {_ANEW}."
+        raise PackageError(msg) from None
     files: dict[str, bytes] = {}
     left = _MOST_BYTES
     for path in sorted(listed):
         files[path] = _content(package, root, path, left)
         left -= len(files[path])
-    return Snapshot(package, found.version, root, files, _hash(package, files))
+    return Snapshot(package, version, root, files, _hash(package, files))
 
 
 def hash_of(package: str) -> str:
@@ -111,10 +117,12 @@ def is_installed(package: str) -> bool:
 
 def registered(kind: str) -> tuple[str, ...]:
     """Return what installed packages register, as ``package:name``; nothing is imported."""
-    found = entry_points(group=GROUPS[kind])
-    return tuple(
-        sorted({f"{normalised(one.dist.name)}:{one.name}" for one in found if one.dist is not None})
-    )
+    found = set()
+    for package in distributions():  # what one of them has wrong hides none of the others
+        points = list(_points_of(package, GROUPS[kind]))
+        name = _name_of(package) if points else None
+        found.update(f"{name}:{point.name}" for point in points if name)
+    return tuple(sorted(found))
 
 
 def install_words(package: str) -> str:
@@ -126,10 +134,26 @@ def install_words(package: str) -> str:
 
 
 def _all_of(package: str) -> Iterator[Distribution]:
-    for found in distributions(name=package):
-        name = found.metadata["Name"] if found.metadata is not None else None
-        if name and normalised(str(name)) == package:
-            yield found
+    """Yield the distributions of a name, and those of that folder whose name cannot be read."""
+    return (found for found in distributions(name=package) if _name_of(found) in (package, None))
+
+
+def _name_of(found: Distribution) -> str | None:
+    """Return a distribution's name; "" where it says none, None where that is no text."""
+    try:
+        said = found.metadata
+        return normalised(str((said["Name"] if said is not None else None) or ""))
+    except UnicodeDecodeError:
+        return None
+    except FileNotFoundError:  # so the backport importlib_metadata says that there is none
+        return ""
+
+
+def _points_of(found: Distribution, group: str) -> Iterator[EntryPoint]:
+    try:
+        yield from found.entry_points.select(group=group)
+    except (UnicodeDecodeError, TypeError, ValueError):  # a line without "=", or no text at all
+        return
 
 
 def _distribution(package: str) -> Distribution:

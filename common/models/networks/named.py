@@ -116,7 +116,11 @@ def _arguments(build: Build, study: Study) -> dict[str, Any]:
         StudyError: The study gives what it may not, what is unknown, or lacks what is needed.
     """
     name, said = study.model.network, _as_lists(study.model.arguments)
-    taken = inspect.signature(build).parameters
+    try:
+        taken = inspect.signature(build).parameters
+    except (TypeError, ValueError):
+        msg = f"{name} does not say which arguments it takes: tell its author."
+        raise StudyError(msg) from None
     is_open = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken.values())
     known = [key for key in taken if key not in _GIVEN and not _is_refused(key)]
     for key in said:

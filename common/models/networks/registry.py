@@ -73,6 +73,10 @@ def build_network(study: Study, seed: int) -> nn.Module:
             from wardround.common.models.networks.feature_moments import add_moments
 
             add_moments(network, head_layer(network))
+        if study.privacy.mode == "patient":
+            from wardround.common.models.networks.constants import keep_constants_home
+
+            keep_constants_home(network, study)
     return network
 
 

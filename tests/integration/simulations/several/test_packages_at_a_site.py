@@ -63,6 +63,51 @@ def squared(logits, targets, class_weights):
     return (logits.softmax(1)[:, 0] - (targets == 0).float()) ** 2
 
 
+class Failing(Net):
+    def forward(self, values):
+        if values.device.type != "meta":
+            raise KeyError("patient 7")
+        return self.layer(values)
+
+
+class Detached(Net):
+    def forward(self, values):
+        return self.layer(values).detach()
+
+
+class Places(Net):
+    """Keeps a table of whole numbers, as a Swin Transformer does, and weights of its own kind."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__(in_channels, out_channels)
+        self.layer = self.layer.double()
+        self.register_buffer("places", torch.arange(in_channels))
+
+    def forward(self, values):
+        return self.layer(values[:, self.places].double()).float()
+
+
+class Scaled(Net):
+    def __init__(self, in_channels, out_channels):
+        super().__init__(in_channels, out_channels)
+        self.register_buffer("scale", torch.ones(()))
+
+
+def unsigned(must):
+    return Net(must, must)
+
+
+unsigned.__signature__ = "none"
+
+
+def detached(logits, targets, class_weights):
+    return squared(logits, targets, class_weights).detach()
+
+
+def whole(logits, targets, class_weights):
+    return torch.zeros(len(logits), dtype=torch.int64)
+
+
 SEEN = []
 
 
@@ -91,18 +136,37 @@ class Greedy:
 class Huge(Greedy):
     def size(self, classes):
         return 65
+
+
+class Silent(Greedy):
+    def size(self, classes):
+        raise ValueError("patient 7")
+
+
+class Complex(Greedy):
+    def count(self, outputs, targets):
+        return torch.ones(len(outputs), 2, dtype=torch.complex64)
 '''
 POINTS = """
 [wardround.networks]
 net = tiny_ward.net:Net
 batched = tiny_ward.net:Batched
+failing = tiny_ward.net:Failing
+detached = tiny_ward.net:Detached
+places = tiny_ward.net:Places
+scaled = tiny_ward.net:Scaled
+unsigned = tiny_ward.net:unsigned
 [wardround.losses]
 squared = tiny_ward.net:squared
 mixing = tiny_ward.net:mixing
 wrong = tiny_ward.net:wrong
+detached = tiny_ward.net:detached
+whole = tiny_ward.net:whole
 [wardround.metrics]
 greedy = tiny_ward.net:Greedy
 huge = tiny_ward.net:Huge
+silent = tiny_ward.net:Silent
+complex = tiny_ward.net:Complex
 """
 
 
@@ -218,6 +282,10 @@ def test_a_metric_of_a_package_says_no_more_than_it_may(tmp_path: Path, mark: Pa
         ({"training": {"loss": f"{PACKAGE}:wrong"}}, "training"),
         ({"evaluation": {"metrics": [f"{PACKAGE}:huge"]}}, "packages"),
         ({"training": {"loss": f"{PACKAGE}:absent"}}, "packages"),
+        ({"training": {"loss": f"{PACKAGE}:detached"}}, "training"),
+        ({"training": {"loss": f"{PACKAGE}:whole"}}, "training"),
+        ({"evaluation": {"metrics": [f"{PACKAGE}:silent"]}}, "packages"),
+        ({"evaluation": {"metrics": [f"{PACKAGE}:complex"]}}, "training"),
     ],
 )
 def test_what_breaks_its_protocol_is_refused(
@@ -227,6 +295,29 @@ def test_what_breaks_its_protocol_is_refused(
     folder = hospital(tmp_path, asked, hash_of(PACKAGE))
     instruction = instruction_for(folder, study=asked)
     assert refusal_of(ask(folder, TRAIN, instruction, asked))[1] == code
+
+
+def test_a_network_that_does_not_say_what_it_takes_is_refused(tmp_path: Path, mark: Path) -> None:
+    asked = study(model={"network": f"{PACKAGE}:unsigned"})
+    folder = hospital(tmp_path, asked, hash_of(PACKAGE))
+    assert refusal_of(ask(folder, DESCRIBE, study=asked))[1] == "study"
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("failing", "a defect of the package tiny-ward, whose author should hear of it (KeyError"),
+        ("detached", "or of what the study takes from tiny-ward"),
+    ],
+)
+def test_what_fails_in_a_package_is_not_called_a_defect_of_ours_alone(
+    tmp_path: Path, mark: Path, caplog: pytest.LogCaptureFixture, network: str, words: str
+) -> None:
+    asked = study(model={"network": f"{PACKAGE}:{network}"})
+    folder = hospital(tmp_path, asked, hash_of(PACKAGE))
+    assert refusal_of(ask(folder, TRAIN, instruction_for(folder, study=asked), asked))[1]
+    assert words in caplog.text
+    assert "patient 7" not in caplog.text
 
 
 PRIVATE: dict[str, object] = {
@@ -276,6 +367,26 @@ def test_a_network_that_keeps_something_of_a_patient_is_refused_under_privacy(
     refusal = refusal_of(ask(folder, DESCRIBE, study=asked))
     assert refusal[1] == "study"
     assert "from one patient to the next" in " ".join(evaluate_policy(folder, asked).problems)
+
+
+def test_whole_numbers_that_never_change_stay_at_a_site_of_a_private_study(
+    tmp_path: Path, mark: Path
+) -> None:
+    asked = study(
+        model={"network": f"{PACKAGE}:places"}, privacy=PRIVATE, training={"local_steps": 2}
+    )
+    folder = hospital(tmp_path, asked, hash_of(PACKAGE), **DEAR)
+    update = unpack_update(ask(folder, TRAIN, instruction_for(folder, study=asked), asked), asked)
+    assert set(update.parameters) == {"layer.weight", "layer.bias"}
+
+
+def test_other_numbers_beside_the_weights_are_refused_before_a_private_study_begins(
+    tmp_path: Path, mark: Path
+) -> None:
+    asked = study(model={"network": f"{PACKAGE}:scaled"}, privacy=PRIVATE)
+    folder = hospital(tmp_path, asked, hash_of(PACKAGE), **DEAR)
+    assert refusal_of(ask(folder, DESCRIBE, study=asked))[1] == "study"
+    assert "persistent=False" in " ".join(evaluate_policy(folder, asked).problems)
 
 
 def test_the_doctor_holds_what_is_installed_against_the_policy(tmp_path: Path, mark: Path) -> None:

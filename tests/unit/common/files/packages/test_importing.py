@@ -132,6 +132,36 @@ def test_an_import_that_fails_is_told_and_leaves_nothing(site_packages: Path) ->
     assert "tiny_ward" not in sys.modules
 
 
+def test_an_import_that_fails_in_a_way_of_its_own_is_told_too(site_packages: Path) -> None:
+    code = "class Odd(BaseException):\n    pass\n\n\nraise Odd\n"
+    write_package(site_packages, files={"tiny_ward/net.py": code})
+    assert "ended with Odd" in refusal_of()
+
+
+def test_a_module_says_its_own_encoding(site_packages: Path) -> None:
+    write_package(site_packages)
+    place = site_packages / "tiny_ward/net.py"
+    for content in (
+        b"# -*- coding: latin-1 -*-\nNet = '\xe4'\n",
+        b"\xef\xbb\xbfNet = '\xc3\xa4'\n",
+    ):
+        place.write_bytes(content)
+        assert load() == "ä"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("net = ???", "not written as module:name"),
+        ("net =", "not written as module:name"),
+        ("net", "entry_points.txt of tiny-ward cannot be read"),
+    ],
+)
+def test_what_is_registered_in_no_form_is_told(site_packages: Path, line: str, words: str) -> None:
+    write_package(site_packages, entry_points=f"[wardround.networks]\n{line}\n")
+    assert words in refusal_of()
+
+
 def test_what_a_package_needs_must_have_a_hash_too(site_packages: Path) -> None:
     write_package(site_packages, metadata="Requires-Dist: torch>=2\nRequires-Dist: helper-ward\n")
     assert "needs helper-ward" in refusal_of()

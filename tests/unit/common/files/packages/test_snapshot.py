@@ -148,3 +148,28 @@ def test_a_package_without_a_list_of_files_is_refused(site_packages: Path) -> No
 def test_what_is_registered_is_listed_without_an_import(site_packages: Path) -> None:
     write_package(site_packages, files={"tiny_ward/net.py": "raise RuntimeError\n"})
     assert "tiny-ward:net" in registered("networks")
+
+
+@pytest.mark.parametrize("name", ["RECORD", "METADATA"])
+def test_metadata_that_is_no_text_is_told(site_packages: Path, name: str) -> None:
+    place = write_package(site_packages) / name
+    place.write_bytes(place.read_bytes().replace(b"tiny", b"t\xefny"))
+    with pytest.raises(PackageError, match="no text in UTF-8"):
+        hash_of("tiny-ward")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("METADATA", b"Name: \xe4"),
+        ("METADATA", b""),
+        ("entry_points.txt", b"[wardround.losses]\nx"),
+    ],
+)
+def test_a_package_with_broken_metadata_hides_none_of_the_others(
+    site_packages: Path, name: str, content: bytes
+) -> None:
+    write_package(site_packages)
+    broken = write_package(site_packages, "broken-ward", {"broken_ward.py": ""})
+    (broken / name).write_bytes(content)
+    assert "tiny-ward:net" in registered("networks")
