@@ -17,6 +17,7 @@ from wardround.client.cli.site import site_app
 from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.completion import ASKED, answer_shell, completion
 from wardround.commands.continue_study import continue_study
+from wardround.commands.given_paths import refuse_empty_paths
 from wardround.commands.promotion import promote, promoted, rollback
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
@@ -111,10 +112,11 @@ def main() -> None:
     if os.environ.get("NO_COLOR"):
         os.environ["TERM"] = "dumb"  # no escape code at all, not only no colour
     try:
-        if ASKED in os.environ and answer_shell(typer.main.get_command(app)):
+        command = typer.main.get_command(app)
+        if ASKED in os.environ and answer_shell(command):
             sys.exit(0)
         with ended_like_ctrl_c():
-            app()
+            refuse_empty_paths(command)()
     except WardroundError as error:
         _say(str(error))
         sys.exit(error.exit_code)
