@@ -8,9 +8,12 @@ from pathlib import Path
 
 import wardround
 from wardround.client.policy.approvals import APPROVALS_FILE
+from wardround.client.policy.monitoring_word import FOLDER as MONITORING_FOLDER
 from wardround.client.policy.policy import POLICY_FILE
 from wardround.client.site.credentials import NODE_KEY
 from wardround.client.site.folder import KEY_FOLDER, REVIEW_FOLDER, open_site
+from wardround.client.site.idle_masks import MASKING_FOLDER
+from wardround.client.site.masked_once import MODELS, UPDATES
 from wardround.client.site.new_folder import MANIFEST_EXAMPLE, SITE_FILE
 from wardround.common.files.atomic import make_private_folder
 from wardround.common.files.backup import (
@@ -20,13 +23,26 @@ from wardround.common.files.backup import (
     restored,
     write_backup,
 )
+from wardround.common.security.peers import PEERS_FILE
 from wardround.common.security.signing_key import PUBLIC_FILE
 
 FORMER_FOLDER = "former"
 _AUDIT = "audit"
 # Not what lies beside them: images as they come from the archive.
 _IMPORT = ("import/secret.key", "import/journal.jsonl")
-_FILES = (SITE_FILE, POLICY_FILE, APPROVALS_FILE, MANIFEST_EXAMPLE, "unlabelled.csv", *_IMPORT)
+# Hashes of what was masked, and not the secrets of the round in hand: a site that comes back leaves
+# that round.
+_MASKED = tuple(f"{MASKING_FOLDER}/{name}" for name in (UPDATES, MODELS))
+_FILES = (
+    SITE_FILE,
+    POLICY_FILE,
+    APPROVALS_FILE,
+    MANIFEST_EXAMPLE,
+    "unlabelled.csv",
+    PEERS_FILE,
+    *_IMPORT,
+    *_MASKED,
+)
 # The ledger comes last, so that it holds the charge of all that was copied before.
 _FOLDERS = (
     "parts",
@@ -63,6 +79,8 @@ def back_up_site(folder: Path, file: Path, with_keys: bool) -> int:
         writer.add_tree(
             site.state_folder, "state", lambda path: is_whole(path) and path.suffix in _KEPT_STATE
         )
+        monitoring = site.state_folder / MONITORING_FOLDER
+        writer.add_tree(monitoring, f"state/{MONITORING_FOLDER}", is_whole)
         keys = site.key_folder
         writer.add_tree(
             keys,

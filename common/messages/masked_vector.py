@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wardround.common.errors import RunError
+from wardround.common.errors import InputError, RunError
 from wardround.common.messages.masked_combination import (
     Combination,
     SiteFacts,
@@ -28,6 +28,7 @@ from wardround.common.models.sharing import CONTROL
 from wardround.common.parameters.schema import ArraySpec, Model, Parameters, Schema
 from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER, Configuration
 from wardround.common.privacy.secure_aggregation.masks import Words
+from wardround.common.privacy.secure_aggregation.refusals import Refusal, refuse
 from wardround.common.study.plans.masking import FRACTION_BITS, MaskingPlan
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
@@ -51,6 +52,7 @@ class Counted:
         metrics: How the received model does on validation patients; None where nobody says.
         received_loss: Of the received model on a site's training patients, where the combination
             asks for it; it is no part of the vector.
+        refused: Why what all sites measured together does not count; "" where it does.
     """
 
     weight: int
@@ -59,6 +61,7 @@ class Counted:
     loss: float
     metrics: MetricSums | None
     received_loss: float = math.nan
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,7 @@ class VectorLayout:
         else:
             numbers = [noised(name, change) for name, change in changes.items()]
         numbers += [self._control(spec, auxiliary or {}, share) for spec in self.auxiliary]
-        divisor = round(part.divisor * 2**rule.fraction_bits)
+        divisor = self._count("its divisor", part.divisor * 2**rule.fraction_bits)
         counts = np.concatenate(list(self._counts(counted, divisor)))
         if self._words_a_count > 1:
             counts = _in_limbs(counts, self._limb_bits)
@@ -214,7 +217,6 @@ class VectorLayout:
 
         Raises:
             RunError: The sites in it have no training examination.
-            InputError: What they measured cannot be true.
         """
         sums = self.plan.grid.sums_of(words)
         counted, divisor = self._counted(sums)
@@ -282,7 +284,8 @@ class VectorLayout:
 
     def _counts(self, counted: Counted, divisor: int) -> Iterator[Whole]:
         loss = counted.loss if math.isfinite(counted.loss) else 0.0
-        facts = [counted.weight, counted.examinations, counted.steps, round(loss * _FRACTION)]
+        losses = self._count("the sum of its losses", loss * _FRACTION)
+        facts = [counted.weight, counted.examinations, counted.steps, losses]
         yield np.array([*facts, divisor], dtype=np.int64)
         if not self.metrics:
             return
@@ -290,8 +293,28 @@ class VectorLayout:
         arrays = to_arrays(sums)
         for spec in self.metrics:
             values = arrays[spec.name].astype(np.float64).flatten()
-            scale = _FRACTION if "float" in spec.dtype else 1.0
-            yield np.rint(values * scale).astype(np.int64)
+            values = values * (_FRACTION if "float" in spec.dtype else 1.0)
+            self._require_counts(f"the sum {spec.name}", values)
+            yield np.rint(values).astype(np.int64)
+
+    def _count(self, what: str, number: float) -> int:
+        """Return a number as a whole one that the sum of all sites has room for.
+
+        Raises:
+            MaskingError: There is none.
+        """
+        self._require_counts(what, np.array([number]))
+        return round(number)
+
+    def _require_counts(self, what: str, numbers: NDArray[np.float64]) -> None:
+        grid = self.plan.grid
+        largest = grid.top if self._words_a_count == 1 else (2**63 - 1) // grid.most_sites
+        if not bool((np.abs(numbers) <= largest).all()):  # NaN is not at most anything
+            refuse(
+                Refusal.OUT_OF_RANGE,
+                f"{what} is no number, or too large to be masked: lower training.learning_rate, "
+                "and look at what the model predicts",
+            )
 
     def _counted(self, sums: Whole) -> tuple[Counted, int]:
         counts = sums[_count(self.model) + _count(self.auxiliary) :]
@@ -306,9 +329,12 @@ class VectorLayout:
             values = counts[place:end].reshape(spec.shape)
             arrays[spec.name] = values / _FRACTION if "float" in spec.dtype else values
             place = end
-        metrics = from_arrays(arrays, self.study)
-        found = metrics if metrics.examinations else None
-        return Counted(weight, examinations, steps, loss / _FRACTION, found), divisor
+        told = Counted(weight, examinations, steps, loss / _FRACTION, None)
+        try:
+            metrics = from_arrays(arrays, self.study)
+        except InputError as error:  # of one site, which nobody can tell from the others
+            return replace(told, refused=str(error)), divisor
+        return replace(told, metrics=metrics if metrics.examinations else None), divisor
 
 
 def _whole(numbers: NDArray[np.float64], draw: np.random.Generator | None) -> Whole:

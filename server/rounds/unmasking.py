@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.files.atomic import replace_file
-from wardround.common.messages.masked_vector import VectorLayout
+from wardround.common.messages.masked_vector import Counted, VectorLayout
 from wardround.common.messages.masking import (
     END,
     MASKING,
@@ -31,7 +31,7 @@ from wardround.common.runtime.fields import plain
 from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.plans.strategy import fewest_sites, plan_of
 from wardround.common.study.study import Study
-from wardround.server.checkpoints.history import Measurement
+from wardround.server.checkpoints.history import Measurement, RefusalRecord
 from wardround.server.checkpoints.lost_sites import ALL_SITES as LOST
 from wardround.server.checkpoints.store import Progress
 from wardround.server.rounds.evaluation import ALL_SITES, Measured
@@ -117,11 +117,12 @@ class MaskedRounds:
         values: tuple[Measurement, ...] = ()
         try:
             for one in self._sums(nodes, about, post, results):
-                metrics = layout.decode(one.words, {}).counted.metrics
-                if metrics is not None:
-                    said = summarise(metrics, self._study)
+                counted = layout.decode(one.words, {}).counted
+                _say_what_cannot_be_true(results, counted)
+                if counted.metrics is not None:
+                    said = summarise(counted.metrics, self._study)
                     values = (Measurement(ALL_SITES, "validation", said),)
-        except WardroundError as error:  # too few answered, or what they said cannot be true
+        except WardroundError as error:  # too few answered
             results.refuse(LOST, plain(error))
         refusals = tuple(replace(one, asked="validation") for one in results.refusals)
         return Measured(values, refusals)
@@ -146,6 +147,8 @@ class MaskedRounds:
             except MaskingError as error:
                 why = plain(error)
             else:
+                for name in sorted(server.false_tellers):
+                    logger.warning("site=%s told false shares in round %d", name, number)
                 _say_whose_group_is_small(results, server, sums)
                 return sums
             is_first = server.stage is Stage.ADVERTISE and not about.measures
@@ -178,6 +181,7 @@ class MaskedRounds:
             except RunError as error:
                 why = str(error)
                 continue
+            _say_what_cannot_be_true(results, said.counted)
             found.append(of_group(said, number) if self._plan.groups > 1 else said)
         if not found:
             raise RunError(why)
@@ -224,6 +228,13 @@ def _say_whose_group_is_small(
     for name in server.survivors:
         if name not in summed:
             results.refuse(name, "too few of its group were left: nothing was told of their sum.")
+
+
+def _say_what_cannot_be_true(results: RoundResults, counted: Counted) -> None:
+    """Note that what a sum's sites measured together does not count, though their mean does."""
+    if counted.refused:
+        why = f"what was measured does not count: {counted.refused}"
+        results.refusals.append(RefusalRecord(LOST, why, "validation"))
 
 
 def _say_who_did_not_train(results: RoundResults, why: str) -> None:

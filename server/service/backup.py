@@ -1,8 +1,9 @@
 """A backup of a server folder, made while the server runs, and the folder made from it again.
 
-What is copied: ``server.toml``, ``ca/``, ``signing/``, the database by SQLite's own means, and of
-each run what it has committed. The database comes first, so that every run in it has its folder; of
-a run its commits come before its history, so that the history holds all that the commits vouch for.
+What is copied: ``server.toml``, ``peers.json``, ``ca/``, ``signing/``, the database by SQLite's own
+means, and of each run what it has committed. The database comes first, so that every run in it has
+its folder; of a run its commits come before its history, so that the history holds all that the
+commits vouch for.
 """
 
 import sqlite3
@@ -20,6 +21,7 @@ from wardround.common.files.backup import (
     restored,
     write_backup,
 )
+from wardround.common.security.peers import PEERS_FILE
 from wardround.common.security.tls_key_pair import mend_pair
 from wardround.server.database import DATABASE_FILE, connect
 from wardround.server.identity.lineage_key import LINEAGE_KEY_FOLDER
@@ -48,7 +50,8 @@ def back_up_server(folder: Path, file: Path) -> int:
             copy = Path(place) / DATABASE_FILE
             _copy_database(server, copy)
             writer.add(copy, DATABASE_FILE)
-        writer.add(server / SERVER_FILE, SERVER_FILE)
+        for name in (SERVER_FILE, PEERS_FILE):
+            writer.add(server / name, name)
         for keys in (CA_FOLDER, LINEAGE_KEY_FOLDER):
             writer.add_tree(server / keys, keys, is_whole)
         for run in sorted((server / RUNS_FOLDER).glob("*")):

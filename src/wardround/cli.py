@@ -16,8 +16,9 @@ from wardround.client.cli.site import site_app
 from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.completion import ASKED, answer_shell, completion
 from wardround.commands.continue_study import continue_study
+from wardround.commands.given_paths import refuse_empty_paths
 from wardround.commands.promotion import promote, promoted, rollback
-from wardround.commands.refusals import run_app, say_refusal
+from wardround.commands.refusals import run_command, say_refusal
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.system.accounts import name_nameless_account
@@ -109,10 +110,11 @@ def main() -> None:
     if os.environ.get("NO_COLOR"):
         os.environ["TERM"] = "dumb"  # no escape code at all, not only no colour
     try:
-        if ASKED in os.environ and answer_shell(typer.main.get_command(app)):
+        command = typer.main.get_command(app)
+        if ASKED in os.environ and answer_shell(command):
             sys.exit(0)
         with ended_like_ctrl_c():
-            code = run_app(app)
+            code = run_command(refuse_empty_paths(command))
         sys.exit(code)
     except WardroundError as error:
         sys.exit(say_refusal(str(error), error.exit_code))

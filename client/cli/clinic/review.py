@@ -124,7 +124,11 @@ def take_corrections(
     Example: wardround site review take /srv/site read.csv --reader AB
     """
     from wardround.client.clinic.review.taking import take
+    from wardround.common.errors import InputError
 
+    if not source.strip():  # Path("") is the working folder
+        msg = "an empty name was given for corrections: is a shell variable not set?"
+        raise InputError(msg)
     desk = _desk(site, queue)
     if source == _ARCHIVE:
         from wardround.client.clinic.pacs.archive import open_archive

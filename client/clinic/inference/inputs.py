@@ -182,6 +182,9 @@ def modality_of(one: Input) -> str | None:
 
 
 def _found(text: str, study: Study) -> Iterator[Input]:
+    if not text.strip():  # Path("") is the working folder
+        msg = "an empty name was given for images: is a shell variable not set? . is this folder."
+        raise InputError(msg)
     try:
         location = parse_location(text, Path)
     except ValueError:

@@ -1,8 +1,11 @@
 """From images to cases: each is read and predicted once, in batches; what cannot be is told."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from wardround.client.clinic.inference.inputs import Input, modality_of, read_images
 from wardround.client.clinic.inference.prediction import Prediction
@@ -103,7 +106,7 @@ def case_of_input(
     said = said_by(prediction, study.data.multi_label)
     return Case(
         key=key_of(place_of(one)),
-        state=key_of(one.key),
+        state=key_of(_content_of(images) or one.key),
         scanner=one.scanner or scanner_of_file(one),
         looks=looks,
         outputs=said.outputs,
@@ -148,6 +151,20 @@ def place_of(one: Input) -> str:
     first = one.held[0]
     item = "" if first.index is None else first.index
     return f"{first.path.absolute()}#{first.array or ''}#{item}"
+
+
+def _content_of(images: Sequence[Image]) -> str:
+    """Return a digest of pixels; "" without any.
+
+    An image that lies twice, was exported anew or is named in another way is the same one.
+    """
+    if not images:
+        return ""
+    found = hashlib.sha256()
+    for one in images:
+        found.update(f"{one.array.dtype} {one.array.shape}\n".encode())
+        found.update(np.ascontiguousarray(one.array).data)
+    return f"pixels:{found.hexdigest()}"
 
 
 def scanner_of(header: "Dataset") -> str:

@@ -7,7 +7,7 @@ rationed by. Cases that come later for it are refused.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from wardround.client.clinic.monitoring.case import Case
@@ -42,6 +42,7 @@ from wardround.client.policy.monitoring_word import note_look
 from wardround.common.errors import InputError
 
 POOLED_CASES, _POOLED_PERIODS = 100, 8
+_FAR_AHEAD = timedelta(days=62)  # nobody closes so many periods before their time
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def add_cases(
     with monitor.alone():
         named = _checked_period(monitor, period, today) if period else _running(monitor, today)
         held = {case.state for some in monitor.cases().values() for case in some}
+        held |= {case.state for case in monitor.reference_cases()}  # they would hide any change
         new = {case.state: case for case in cases if case.state not in held}
         monitor.add_cases(named, list(new.values()))
         return Added(named, len(new), len(cases) - len(new))
@@ -114,7 +116,17 @@ def _running(monitor: MonitorFolder, today: date) -> str:
     every = monitor.reference.every
     named = period_of(today, every)
     closed = _looked_at(monitor.entries())
-    return next_period(max(closed), every) if closed and max(closed) >= named else named
+    if not closed or max(closed) < named:
+        return named
+    last = max(closed)
+    if last > period_of(today + _FAR_AHEAD, every):
+        msg = (
+            f"{last} was looked at already, and today is {today.isoformat()}: the clock stood "
+            "ahead then, or is behind now. Put it right; if it is, set a new reference (wardround "
+            "site monitor reference)."
+        )
+        raise InputError(msg)
+    return next_period(last, every)
 
 
 def _looked_at(entries: Sequence[Entry]) -> list[str]:

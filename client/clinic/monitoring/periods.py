@@ -45,7 +45,7 @@ def first_day(period: str, every: Every) -> date:
     """
     form, example = _FORMS[every]
     try:
-        if not re.fullmatch(form, period):
+        if not re.fullmatch(form, period, re.ASCII):  # names sort by time
             raise ValueError
         if every == "week":
             return date.fromisocalendar(int(period[:4]), int(period[6:]), 1)

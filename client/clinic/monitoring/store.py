@@ -18,7 +18,8 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +46,7 @@ from wardround.common.files.json_lines import (
 from wardround.common.files.lock import held_alone
 
 FOLDER = "monitoring"
+_BEGUN_LOCK = "begun.lock"
 _SHOWN = 16  # digits of a model's digest
 _KEY_DIGITS = 32
 _Value = TypeVar("_Value")
@@ -157,8 +159,15 @@ class MonitorFolder:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the folder while something is looked at and written."""
-        with held_alone(self.folder / "lock"):
+        """Hold the folder while something is looked at and written.
+
+        Raises:
+            InputError: Another reference was set meanwhile, by which nothing of this one counts.
+        """
+        with held_alone(self.folder.parent / _BEGUN_LOCK), held_alone(self.folder / "lock"):
+            if _read_reference(self.folder) != self.reference:
+                msg = "another reference was set meanwhile: type the command again."
+                raise InputError(msg)
             yield
 
     def _read(self, name: str, value_of: Callable[[Any], _Value]) -> list[_Value]:
@@ -199,15 +208,39 @@ def begin_monitor(site: Site, reference: Reference, cases: Sequence[Case], secre
         secret: With which the keys of the cases were made.
     """
     folder = site.state_folder / FOLDER / reference.digest[:_SHOWN]
-    if folder.exists():
-        stamp = reference.created.translate(str.maketrans("", "", "-:+"))
-        folder.rename(folder.with_name(f"{folder.name}.until-{stamp}"))
     make_private_folder(folder.parent)
-    make_private_folder(folder)
-    create_file(folder / "secret", secret)
-    _append(folder / "reference.jsonl", (case.as_json() for case in cases))
-    replace_file(folder / "reference.json", json.dumps(asdict(reference), indent=2) + "\n")
+    with held_alone(folder.parent / _BEGUN_LOCK):
+        reference = replace(reference, created=_after_all(site, reference.created))
+        stamp = reference.created.translate(str.maketrans("", "", "-:+"))
+        for one in (folder, *(path.parent for path in _references(site) if not _is_read(path))):
+            if one.exists():
+                one.rename(one.with_name(f"{one.name}.until-{stamp}"))
+        make_private_folder(folder)
+        create_file(folder / "secret", secret)
+        _append(folder / "reference.jsonl", (case.as_json() for case in cases))
+        replace_file(folder / "reference.json", json.dumps(asdict(reference), indent=2) + "\n")
     return folder
+
+
+def _is_read(path: Path) -> bool:
+    """Return whether a reference can be read; one that cannot is put aside by the next."""
+    try:
+        _read_reference(path.parent)
+    except InputError:
+        return False
+    return True
+
+
+def _after_all(site: Site, created: str) -> str:
+    """Return a time after that of every reference: the last that was set is the one that counts.
+
+    A clock that stood ahead would let one count for years.
+    """
+    known = [_read_reference(path.parent) for path in _references(site) if _is_read(path)]
+    last = max((one.created for one in known), default="")
+    if created > last:
+        return created
+    return (datetime.fromisoformat(last) + timedelta(microseconds=1)).isoformat()
 
 
 def new_secret() -> bytes:
@@ -231,6 +264,11 @@ def open_monitor(site: Site, digest: str = "", name: str = "") -> MonitorFolder:
     Raises:
         InputError: There is no reference, or none of this model.
     """
+    own = site.state_folder / FOLDER / digest[:_SHOWN]
+    if digest and (own / "reference.json").exists():  # whatever became of the others
+        monitor = MonitorFolder(own)
+        if monitor.reference.digest == digest:
+            return monitor
     known = [MonitorFolder(path.parent) for path in _references(site)]
     if not known:
         msg = (
@@ -241,9 +279,6 @@ def open_monitor(site: Site, digest: str = "", name: str = "") -> MonitorFolder:
     last = max(known, key=lambda one: one.reference.created)
     if not digest:
         return last
-    for one in known:
-        if one.reference.digest == digest:
-            return one
     msg = (
         f"the reference of {site.folder} was set with the model {last.reference.model!r} "
         f"({last.reference.digest[:8]}), and this is {name!r} ({digest[:8]}): numbers of two "

@@ -98,7 +98,8 @@ class Grid:
         Raises:
             MaskingError: One is outside.
         """
-        if whole.size and int(np.abs(whole).max()) > self.top:
+        # Not by np.abs: of the smallest int64, which NaN becomes, it is negative.
+        if whole.size and not -self.top <= int(whole.min()) <= int(whole.max()) <= self.top:
             refuse(Refusal.OUT_OF_RANGE, f"a count of the update is above {self.top}")
         return whole.astype(WORD_TYPES[self.word_bits])
 

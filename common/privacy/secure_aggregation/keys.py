@@ -51,8 +51,11 @@ def seal(key: bytes, plain: bytes, about: bytes) -> bytes:
     return ChaCha20Poly1305(key).encrypt(_NONCE, plain, about)
 
 
-def open_sealed(key: bytes, sealed: bytes, about: bytes) -> bytes:
+def open_sealed(key: bytes, sealed: bytes, about: bytes, sender: str) -> bytes:
     """Return what was sealed.
+
+    Args:
+        sender: Who is said to have sealed it, for the refusal.
 
     Raises:
         MaskingError: It was sealed with another key, about something else, or changed.
@@ -60,4 +63,4 @@ def open_sealed(key: bytes, sealed: bytes, about: bytes) -> bytes:
     try:
         return ChaCha20Poly1305(key).decrypt(_NONCE, sealed, about)
     except InvalidTag:
-        refuse(Refusal.FALSE_SHARE, "a sealed share cannot be opened")
+        refuse(Refusal.FALSE_SHARE, f"the share that {sender} sealed cannot be opened")

@@ -105,6 +105,7 @@ class ServerRound:
         ]
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._roster: Roster | None = None
+        self.false_tellers: set[str] = set()
 
     @property
     def may_be_masked(self) -> bool:
@@ -288,7 +289,7 @@ class ServerRound:
                 {name: self._points(roster, name, of_seeds=True) for name in there},
                 {name: self._points(roster, name, of_seeds=False) for name in gone},
             )
-            take_masks_away(total, roster, self._senders(), shares)
+            self.false_tellers |= take_masks_away(total, roster, self._senders(), shares)
             found.append(GroupSum(there, total))
         self.stage = Stage.DONE
         return tuple(found)

@@ -267,7 +267,7 @@ def _held(state: SiteRound, party: Party, roster: Roster, given: bytes) -> dict[
         if sender == party.site or sender in held:
             refuse(Refusal.FALSE_SHARE, "the shares of a site came twice, or are its own")
         key = channel_key(roster, state.channel_secret, sender, party.site, party.site)
-        held[sender] = open_sealed(key, sealed, about(roster, sender, party.site))
+        held[sender] = open_sealed(key, sealed, about(roster, sender, party.site), sender)
     needed = roster.threshold if state.groups == 1 else len(roster.members)
     if len(held) + 1 < needed:
         refuse(

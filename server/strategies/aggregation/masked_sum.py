@@ -40,7 +40,6 @@ def decode_sum(
 
     Raises:
         RunError: The sites have no training examinations.
-        InputError: What they measured together cannot be true.
     """
     found = layout.decode(words, start, _rate(layout, number))
     counted = found.counted

@@ -6,22 +6,18 @@ Who reads what a command prints as JSON is told of an error in the same way.
 import json
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import click
 
 from wardround.common.runtime.printable import printable
 
-if TYPE_CHECKING:
-    import typer
-
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
 
 
-def run_app(app: "typer.Typer") -> int:
+def run_command(command: click.Command) -> int:
     """Run what was typed and return its exit code; a word that is not known is refused here."""
     try:
-        code = app(standalone_mode=False)
+        code = command.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         _print_document(error.format_message(), error.exit_code)

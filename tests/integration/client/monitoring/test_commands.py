@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -228,3 +229,20 @@ def test_a_table_is_watched_by_its_values(tmp_path: Path, wardround: Wardround) 
     )
     assert said.code == 1
     assert "Age is 7" in said.out
+
+
+def test_an_image_that_lies_or_is_named_twice_is_counted_once(
+    begun: Path, wardround: Wardround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun.parent
+    week = pictures(folder / "week", 3, 5)
+    options = ("--period", "2026-W40", "--json")
+    first = wardround("site", "monitor", "add", begun, week, *options)
+    assert json.loads(first.out)["added"] == 3
+    monkeypatch.chdir(folder)
+    named = [week / "CANARY5000.png", "week/CANARY5000.png", "./week", week / "manifest.csv"]
+    shutil.copytree(week, folder / "exported again", copy_function=shutil.copyfile)
+    for images in (*named, "exported again"):
+        said = json.loads(wardround("site", "monitor", "add", begun, images, *options).out)
+        assert said["added"] == 0, images
+        assert not said["failed"]

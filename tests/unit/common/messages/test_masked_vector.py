@@ -13,6 +13,7 @@ from tests.support.studies.built_in import built_in
 from wardround.common.errors import RunError
 from wardround.common.messages.masked_vector import Counted, VectorLayout
 from wardround.common.messages.replies import SiteUpdate
+from wardround.common.metrics.sums import empty_sums
 from wardround.common.models.sharing import RECEIVED_LOSS
 from wardround.common.parameters.schema import Parameters, schema
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
@@ -182,6 +183,47 @@ def test_a_loss_that_is_no_number_leaves_the_round() -> None:
     layout = layout_for(study_for("qfedavg", **MASKED))
     with pytest.raises(MaskingError, match="out-of-range"):
         layout.encode(START, START, Counted(1, 1, 1, 0.0, None, float("nan")))
+
+
+@pytest.mark.parametrize("narrow", [{}, NARROW])
+@pytest.mark.parametrize("loss", [1e12, 1e300, -1e300])
+def test_a_sum_of_losses_that_no_word_holds_leaves_the_round(
+    loss: float, narrow: dict[str, object]
+) -> None:
+    layout = layout_for(study_for("fedavg", **MASKED, **narrow))
+    with pytest.raises(MaskingError, match="sum of its losses"):
+        layout.encode(START, START, counted(1, loss))
+
+
+@pytest.mark.parametrize("loss", [1e12, 1e30, -1e300])
+def test_what_is_measured_and_no_word_holds_leaves_the_round(loss: float) -> None:
+    study = study_for("fedavg", **MASKED)
+    told = dataclasses.replace(
+        counted(1), metrics=dataclasses.replace(empty_sums(study), loss=loss)
+    )
+    with pytest.raises(MaskingError, match="the sum loss"):
+        layout_for(study).encode(START, START, told)
+
+
+def test_a_divisor_that_no_word_holds_leaves_the_round() -> None:
+    narrow = {"training.learning_rate": 1e-6, "federation.options.fairness": 0.1}
+    layout = layout_for(study_for("qfedavg", **MASKED, **narrow))
+    with pytest.raises(MaskingError, match="out-of-range"):
+        layout.encode(moved(1.0), START, Counted(1, 1, 1, 0.0, None, 0.0))
+
+
+def test_what_cannot_be_true_of_all_sites_is_left_out_and_their_mean_counts() -> None:
+    study = study_for("fedavg", **MASKED)
+    layout = layout_for(study)
+    false = dataclasses.replace(empty_sums(study), examinations=-4)
+    words = [
+        layout.encode(moved(0.5), START, dataclasses.replace(counted(9), metrics=metrics))
+        for metrics in (false, None)
+    ]
+    found = layout.decode(np.sum(words, axis=0, dtype="<u8"), START)
+    assert torch.allclose(found.model["weight"], START["weight"] + 0.5, atol=1e-5)
+    assert found.counted.metrics is None
+    assert "negative" in found.counted.refused
 
 
 def test_control_variates_have_a_range_of_their_own() -> None:

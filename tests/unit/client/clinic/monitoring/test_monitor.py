@@ -97,6 +97,51 @@ def test_the_same_images_are_not_counted_twice(monitor: MonitorFolder) -> None:
     assert (again.new, again.known) == (2, 10)
 
 
+def test_images_of_the_reference_are_not_counted_as_new_ones(monitor: MonitorFolder) -> None:
+    assert add_cases(monitor, monitor.reference_cases(), "2026-W46", TODAY).new == 0
+
+
+def test_a_clock_that_stood_ahead_does_not_end_the_monitoring_in_silence(
+    monitor: MonitorFolder,
+) -> None:
+    ahead = date(2099, 3, 10)
+    add_cases(monitor, drawn_cases(30, 46), today=ahead)
+    close_periods(monitor, today=date(2099, 3, 20))
+    with pytest.raises(InputError, match=r"2099-W11 was looked at.*today is 2026-11-27: the clock"):
+        add_cases(monitor, drawn_cases(30, 47), today=TODAY)
+
+
+def test_who_closes_a_period_early_goes_on_with_the_next(monitor: MonitorFolder) -> None:
+    for seed in (46, 47):
+        named = add_cases(monitor, drawn_cases(30, seed), today=TODAY).period
+        close_periods(monitor, named, TODAY)
+    assert add_cases(monitor, drawn_cases(30, 48), today=TODAY).period == "2026-W50"
+
+
+def test_the_reference_that_was_set_last_counts_though_a_clock_stood_ahead(site: Site) -> None:
+    begun(site, "cd" * 32, "2099-01-01T00:00:00+00:00")
+    begun(site, "ef" * 32, "2026-11-27T00:00:00+00:00")
+    assert open_monitor(site).reference.digest == "ef" * 32
+
+
+def test_a_new_reference_is_the_remedy_for_a_damaged_one_of_another_model(site: Site) -> None:
+    begun(site, "cd" * 32)
+    (open_monitor(site, "ab" * 32).folder / "reference.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        open_monitor(site)
+    assert open_monitor(site, "cd" * 32).reference.digest == "cd" * 32
+    begun(site, "ef" * 32)
+    assert open_monitor(site).reference.digest == "ef" * 32
+
+
+def test_what_was_gathered_for_a_reference_before_is_not_counted_to_the_new_one(
+    site: Site, monitor: MonitorFolder
+) -> None:
+    begun(site)
+    with pytest.raises(InputError, match="another reference was set meanwhile"):
+        add(monitor, 46)
+
+
 def test_too_few_images_are_looked_at_with_the_next_period_s(monitor: MonitorFolder) -> None:
     add(monitor, 44, count=3)
     add(monitor, 45, count=20)

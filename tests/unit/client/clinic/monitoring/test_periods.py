@@ -26,7 +26,14 @@ def test_periods_follow_each_other_and_sort_by_time(day: date, every: Every) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "every"), [("2026-W54", "week"), ("2026-13", "month"), ("49", "week"), ("", "day")]
+    ("text", "every"),
+    [
+        ("2026-W54", "week"),
+        ("２０２６-W48", "week"),  # it would sort behind every other
+        ("2026-13", "month"),
+        ("49", "week"),
+        ("", "day"),
+    ],
 )
 def test_a_text_that_names_no_period_is_refused_with_an_example(text: str, every: Every) -> None:
     with pytest.raises(InputError, match=f"is no {every}: write it as 2026-"):

@@ -79,3 +79,8 @@ def test_the_word_is_the_smallest_that_holds_every_sum() -> None:
 def test_a_grid_that_could_overflow_is_not_made(largest: float, bits: int, sites: int) -> None:
     with pytest.raises(ValueError, match=r"cod|overflow"):
         Grid(largest, bits, sites)
+
+
+def test_the_smallest_of_all_whole_numbers_is_refused_too() -> None:
+    with pytest.raises(MaskingError, match="out-of-range"):
+        Grid(8.0, 48, 100).words_of(np.array([np.iinfo(np.int64).min]))

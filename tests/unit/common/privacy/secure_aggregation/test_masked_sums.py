@@ -10,7 +10,13 @@ from tests.support.hostile.masking import Masking
 
 from wardround.common.privacy.secure_aggregation.context import least_threshold
 from wardround.common.privacy.secure_aggregation.fixed_point import Grid
-from wardround.common.privacy.secure_aggregation.messages import Unmasking, read_signed, sign
+from wardround.common.privacy.secure_aggregation.messages import (
+    Unmasking,
+    read_delivery,
+    read_signed,
+    sign,
+    write_delivery,
+)
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
 from wardround.common.privacy.secure_aggregation.site import mask, unmask
 from wardround.common.privacy.secure_aggregation.site_state import SiteRound
@@ -111,6 +117,43 @@ def test_one_false_share_among_enough_does_not_spoil_the_sum() -> None:
             said = sign(replace(told, seeds=false), party.key)
         masking.server.take_unmasking(said)
     assert (masking.server.unmask()[0].words == masking.plain_sum(masking.names)).all()
+
+
+@pytest.mark.parametrize("liars", [["site-00"], ["site-00", "site-07", "site-14"]])
+def test_false_shares_of_whoever_comes_first_do_not_spoil_the_sum_of_many(
+    liars: list[str],
+) -> None:
+    masking = Masking(15).up_to("mask")
+    gone = ["site-12"] if len(liars) == 1 else []
+    masking.mask(gone)
+    masking.agree(gone)
+    for name in masking.names:
+        if name in gone:
+            continue
+        party = masking.parties[name]
+        _, said = unmask(masking.rounds[name], party, masking.sent["agreements"])
+        if name in liars:
+            told = read_signed(Unmasking, said, party.known)
+            seeds, keys = (
+                tuple((about, bytes(33)) for about, _ in some) for some in (told.seeds, told.keys)
+            )
+            said = sign(replace(told, seeds=seeds, keys=keys), party.key)
+        masking.server.take_unmasking(said)
+    there = [name for name in masking.names if name not in gone]
+    assert (masking.server.unmask()[0].words == masking.plain_sum(there)).all()
+    assert masking.server.false_tellers == set(liars)
+
+
+def test_who_seals_a_share_that_nobody_can_open_is_named() -> None:
+    masking = Masking(3).up_to("mask")
+    given = masking.delivered["site-01"]
+    shares = tuple(
+        (name, bytes(len(sealed)) if name == "site-02" else sealed)
+        for name, sealed in read_delivery(given)
+    )
+    state, party = masking.rounds["site-01"], masking.parties["site-01"]
+    with pytest.raises(MaskingError, match=r"site-02 sealed.*false-share"):
+        mask(state, party, write_delivery(shares), masking.plain["site-01"])
 
 
 def test_too_many_false_shares_end_the_round_without_a_sum() -> None:
