@@ -24,12 +24,11 @@ def refuse_empty_paths(command: click.Command) -> click.Command:
     return command
 
 
-class _GivenPath(click.ParamType):
+class _GivenPath(click.Path):
     """A path that is not empty."""
 
-    name = "path"
-
     def __init__(self, plain: click.Path) -> None:
+        vars(self).update(vars(plain))
         self._plain = plain
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
