@@ -37,7 +37,7 @@ def make_run(
     study = made_study(task)
     (folder / "study.toml").write_text(study.to_toml(), encoding="utf-8")
     finished = status == "finished"
-    rows = round_rows(study, rounds_done) + (tested_rows(study) if finished else [])
+    rows = round_rows(study, rounds_done) + (final_rows(study) if finished else [])
     write_table(folder / "metrics.csv", rows, MetricRow)
     write_table(folder / "split.csv", split_rows(study), SplitRow)
     write_table(folder / "traffic.csv", traffic_rows(rounds_done), TrafficRow)
@@ -79,7 +79,7 @@ def round_rows(study: Study, rounds: int) -> list[MetricRow]:
     return rows
 
 
-def tested_rows(study: Study) -> list[MetricRow]:
+def final_rows(study: Study) -> list[MetricRow]:
     own, federated, pooled = (0.80, 0.88, 0.905, 0.86), (0.91, 0.90, 0.86, 0.915), 0.925
     error = 0.0 if study.metric == "auroc" else 0.006  # Dice: its spread is measured
     rows = []

@@ -4,7 +4,6 @@ import math
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+from tests.integration.simulations.report_page import made_run
 from tests.integration.simulations.report_page.made_run import (
     Page,
     made_study,
@@ -96,7 +96,7 @@ def test_a_value_that_is_not_a_number_leaves_a_gap_and_a_dash(tmp_path: Path) ->
 def test_many_hospitals_are_one_grey_but_for_the_outermost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "SITES", tuple(f"site-{n}" for n in range(64)))
+    monkeypatch.setattr(made_run, "SITES", tuple(f"site-{n}" for n in range(64)))
     run = make_run(tmp_path / "run", status="interrupted")
     page = Page(write_report(run))
     chart = charts_of(page)["AUROC"]

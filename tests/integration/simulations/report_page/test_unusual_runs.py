@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from tests.integration.simulations.report_page.made_run import (
     Page,
+    final_rows,
     made_facts,
     made_study,
     make_run,
     round_rows,
     split_rows,
-    tested_rows,
 )
 
 from wardround.common.errors import InputError
@@ -75,7 +75,7 @@ def test_pictures_of_ones_own_data_are_not_called_public(tmp_path: Path) -> None
 def test_a_run_without_comparison_says_that_it_has_no_verdict(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     study = made_study("classification")
-    rows = [row for row in tested_rows(study) if row.model == FEDERATED]
+    rows = [row for row in final_rows(study) if row.model == FEDERATED]
     write_table(run / "metrics.csv", round_rows(study, 8) + rows, MetricRow)
     text = Page(write_report(run)).text
     assert "This run cannot say whether a hospital gained" in text
