@@ -213,7 +213,9 @@ class Cohort:
             names = self._study.data.classes
             if self._has_boxes and was_read:
                 notes += self._misfits()
-            notes += [f"no patient of class {names[index]} in {self.split}" for index in absent]
+            if absent:
+                lacking = ", ".join(names[index] for index in absent)
+                notes.append(f"no patient of class {lacking} in {self.split}")
         return tuple(notes)
 
     def _misfits(self) -> list[str]:

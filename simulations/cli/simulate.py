@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wardround.simulations.run_files.events import Watch
 
 Announce = Callable[[], None]
+USUAL = "brain-tissue"  # the study of who names none
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +212,7 @@ def check_alone(options: Options) -> None:
         InputError: Something else is asked for beside ``--resume``.
     """
     beside = {
+        "the study": None if options.study == USUAL else options.study,
         "--recipe": None if options.recipe == "default" else options.recipe,
         "--sites": options.sites,
         "--split": options.split,

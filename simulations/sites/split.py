@@ -81,9 +81,10 @@ def gather_patients(examinations: Examinations, study: Study) -> tuple[Patient, 
     if torn:
         rows = sorted(torn.values())
         where = f" ({name_rows(rows)})" if study.simulation.data == "folder" else ""
+        who = "1 patient has" if len(torn) == 1 else f"{len(torn)} patients have"
         msg = (
-            f"{len(torn)} patients have examinations in more than one split or natural site"
-            f"{where}: give all examinations of a patient the same."
+            f"{who} examinations in more than one split or natural site{where}: give all "
+            "examinations of a patient the same."
         )
         raise InputError(msg)
     return tuple(patients.values())

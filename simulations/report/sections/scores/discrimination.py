@@ -64,7 +64,7 @@ def _answer(run: Tested) -> list[str]:
         for way in WAYS[1:]
         if way in run.together
     ]
-    compared = f", beside {listed(others)}" if others else ""
+    compared = f", compared with {listed(others)}" if others else ""
     sentences.append(f"That share is the AUROC: {number(area.value)}{compared}; a coin has 0.5.")
     sentences += _range_over_sites(run)
     sentences += _hardest_class(run) if run.several else _own_answer(run)

@@ -334,6 +334,11 @@ def test_resuming_what_is_no_run_is_refused(wardround, tmp_path) -> None:
     refuse(wardround("simulate", "--resume", tmp_path), "run.json cannot be read")
 
 
+def test_resuming_takes_no_other_study(tiny_study, wardround, tmp_path) -> None:
+    said = wardround("simulate", tiny_study.study, "--resume", tmp_path)
+    refuse(said, "the study cannot be changed: leave it out")
+
+
 @pytest.mark.parametrize("option", [("--rounds", "9"), ("--set", "a.b=1"), ("--sites", "3")])
 def test_what_a_resumed_run_would_ignore_is_refused(wardround, tmp_path, option) -> None:
     said = wardround("simulate", "--resume", tmp_path, *option)

@@ -133,6 +133,14 @@ def test_a_class_that_a_split_lacks_is_noted(tmp_path: Path) -> None:
     assert notes == ("no patient of class b in validation",)
 
 
+def test_classes_that_a_split_lacks_are_noted_in_one_line(tmp_path: Path) -> None:
+    _, rows = small_pictures(tmp_path)
+    study = study_of(data={**PICTURES, "classes": ["a", "b", "c", "d"]})
+    notes = open_rows(tmp_path, rows, study).notes
+    assert notes[0] == "no patient of class c, d in train"
+    assert len(notes) == 3, "one a split"
+
+
 def test_augmentation_comes_only_with_a_generator_and_repeats_with_it(tmp_path: Path) -> None:
     _, rows = small_pictures(tmp_path)
     study = study_of(data={**PICTURES, "augmentation": "mr"})

@@ -260,9 +260,7 @@ def test_a_patient_in_two_splits_is_refused_without_a_name() -> None:
         *make_examinations(40).rows,
         PublicExamination("p0", label=CLASSES[0], split="test", natural_site="south/east"),
     )
-    with pytest.raises(
-        InputError, match="1 patients have examinations in more than one split"
-    ) as e:
+    with pytest.raises(InputError, match="1 patient has examinations in more than one split") as e:
         split_examinations(Examinations(rows, FACTS), study_with("iid"))
     assert "p0" not in str(e.value)
 
