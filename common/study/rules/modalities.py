@@ -45,7 +45,9 @@ def _own_columns(study: Study) -> set[str]:
     """Return the columns of a manifest, in small letters, that are read for what they are."""
     channels = study.data.channels if study.data.kind == "image" else ()
     images = {"image", *(f"image.{channel}".casefold() for channel in channels)}
-    target = {study.task.column} | ({"time", "event"} if study.task.outcome == "time" else set())
+    target: set[str] = {study.task.column}
+    if study.task.outcome == "time":
+        target |= {"time", "event"}
     return {"patient", "site", "split"} | images | target
 
 

@@ -1,5 +1,6 @@
 """What an operator is told where a server takes its time."""
 
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from wardround.server.service.supervisor import hold_server
 from wardround.server.settings import SERVER_FILE
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a server has a socket under POSIX")
 def test_a_server_that_is_slow_is_not_one_that_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks again at once hands a study in twice."""
     monkeypatch.setattr("wardround.server.operators.client.ANSWER_SECONDS", 0.3)
