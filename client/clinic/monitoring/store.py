@@ -46,7 +46,6 @@ from wardround.common.files.json_lines import (
 from wardround.common.files.lock import held_alone
 
 FOLDER = "monitoring"
-_BEGUN_LOCK = "begun.lock"
 _SHOWN = 16  # digits of a model's digest
 _KEY_DIGITS = 32
 _Value = TypeVar("_Value")
@@ -164,7 +163,7 @@ class MonitorFolder:
         Raises:
             InputError: Another reference was set meanwhile, by which nothing of this one counts.
         """
-        with held_alone(self.folder.parent / _BEGUN_LOCK), held_alone(self.folder / "lock"):
+        with held_alone(self.folder.parent), held_alone(self.folder / "lock"):
             if _read_reference(self.folder) != self.reference:
                 msg = "another reference was set meanwhile: type the command again."
                 raise InputError(msg)
@@ -209,7 +208,7 @@ def begin_monitor(site: Site, reference: Reference, cases: Sequence[Case], secre
     """
     folder = site.state_folder / FOLDER / reference.digest[:_SHOWN]
     make_private_folder(folder.parent)
-    with held_alone(folder.parent / _BEGUN_LOCK):
+    with held_alone(folder.parent):
         reference = replace(reference, created=_after_all(site, reference.created))
         stamp = reference.created.translate(str.maketrans("", "", "-:+"))
         for one in (folder, *(path.parent for path in _references(site) if not _is_read(path))):

@@ -3,7 +3,7 @@
 It comes of a shell variable that is not set, and ``--out "$OUT"`` would write where one stands.
 """
 
-from typing import Any
+import os
 
 import click
 
@@ -28,10 +28,15 @@ class _GivenPath(click.Path):
     """A path that is not empty."""
 
     def __init__(self, plain: click.Path) -> None:
+        super().__init__()
         vars(self).update(vars(plain))
-        self._plain = plain
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self,
+        value: "str | os.PathLike[str]",
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> "str | bytes | os.PathLike[str]":
         """Return the path.
 
         Raises:
@@ -41,4 +46,4 @@ class _GivenPath(click.Path):
             name = "a path" if param is None else param.opts[0].lstrip("-").upper()
             msg = f"{name} is empty: is a shell variable not set? Name a place; . is this folder."
             raise InputError(msg)
-        return self._plain.convert(value, param, ctx)
+        return super().convert(value, param, ctx)

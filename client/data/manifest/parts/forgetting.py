@@ -31,6 +31,7 @@ from wardround.client.data.manifest.parts.written_parts import (
 )
 from wardround.client.data.manifest.table import Table, read_table
 from wardround.client.site.folder import Site
+from wardround.client.tasks.words import tidy
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.atomic import make_private_folder, replace_file
 
@@ -57,7 +58,7 @@ class Forgotten:
 
 
 def read_identifiers(path: Path) -> tuple[str, ...]:
-    """Return the identifiers in a file, one a line, blanks around them aside, each once.
+    """Return the identifiers in a file, one a line, tidied as a manifest's cells are, each once.
 
     Raises:
         InputError: It cannot be read, or names nobody.
@@ -71,7 +72,8 @@ def read_identifiers(path: Path) -> tuple[str, ...]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         msg = f"cannot read {path} ({reason}): give a text file with one identifier a line."
         raise InputError(msg) from None
-    found = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    # As a manifest's cells are read: letters that a Mac decomposed are the same letters.
+    found = tuple(dict.fromkeys(name for line in text.splitlines() if (name := tidy(line))))
     if not found or len(found) > _MOST_PATIENTS:
         msg = f"{path} names {len(found)} patients: give one identifier a line."
         raise InputError(msg)
@@ -88,7 +90,7 @@ def forget_patients(site: Site, patients: Collection[str]) -> Forgotten:
     Raises:
         DataError: The manifest cannot be read or written.
     """
-    wanted = set(patients)
+    wanted = set(map(tidy, patients))
     tables = [_require_patients(read_table(site.manifest_path))]
     if site.unlabelled_path.exists():
         tables.append(_require_patients(read_table(site.unlabelled_path)))
@@ -96,13 +98,13 @@ def forget_patients(site: Site, patients: Collection[str]) -> Forgotten:
     known, rows = set[str](), 0
     for table in tables:
         place = table.place("patient")
-        gone = [line for line in table.lines if line.cells[place or 0] in wanted]
+        gone = [line for line in table.lines if tidy(line.cells[place or 0]) in wanted]
         if gone:
             # First: once the rows are gone nobody knows whose masks these are.
             _remove_masks(site, replace(table, lines=tuple(gone)))
             numbers = {line.row for line in gone}
             _write(table, [line.cells for line in table.lines if line.row not in numbers])
-        known |= {line.cells[place or 0] for line in gone}
+        known |= {tidy(line.cells[place or 0]) for line in gone}
         rows += len(gone)
     return Forgotten(len(known), rows, len(wanted - known), len(used_patients(site.folder, wanted)))
 
@@ -123,7 +125,7 @@ def listed_patients(site: Site, patients: Iterable[str]) -> set[str]:
     """
     table = _require_patients(read_table(site.manifest_path))
     place = table.place("patient") or 0
-    return {line.cells[place] for line in table.lines} & set(patients)
+    return {tidy(line.cells[place]) for line in table.lines} & set(patients)
 
 
 def forgotten_patients(site_folder: Path, patients: Iterable[str]) -> set[str]:

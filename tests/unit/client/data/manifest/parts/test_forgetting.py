@@ -145,3 +145,29 @@ def test_masks_that_readers_drew_of_the_forgotten_are_deleted_and_of_others_kept
 
     assert [path.name for path in folder.iterdir()] == [opinions[1].new]
     open_cohorts(open_site(site.folder), study)
+
+
+@pytest.mark.parametrize(
+    ("written", "typed"),
+    [
+        ("Mu\u0308ller", "M\u00fcller"),  # a manifest that was made on a Mac
+        ("M\u00fcller", "Mu\u0308ller"),
+        ("P\u00a0 3x", "P 3x"),
+        ("P3\u200bx", "P3x"),
+    ],
+)
+def test_a_patient_is_forgotten_however_the_letters_are_composed(
+    tmp_path: Path, written: str, typed: str
+) -> None:
+    site = site_in(tmp_path / "north")
+    whole = site.manifest_path.read_text().replace("P3,", f"{written},")
+    site.manifest_path.write_text(whole, encoding="utf-8")
+    before = patients_of(open_site(site.folder))
+    listed = tmp_path / "left.txt"
+    listed.write_text(typed, encoding="utf-8")
+    found = forget_patients(site, read_identifiers(listed))
+    assert (found.patients, found.rows, found.unknown, found.used) == (1, 1, 0, 1)
+    assert len(patients_of(open_site(site.folder))) == len(before) - 1
+    site.manifest_path.write_text(whole, encoding="utf-8")
+    with pytest.raises(DataError, match="names 1 of the patients who were taken out"):
+        patients_of(open_site(site.folder))
