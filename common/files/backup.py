@@ -129,7 +129,7 @@ def write_backup(
         fill: Adds what belongs to it.
 
     Raises:
-        InputError: A file of that name is there.
+        InputError: A file of that name is there, or no folder for it.
         RunError: It cannot be written, or something cannot be read.
     """
     if file.exists():
@@ -149,10 +149,14 @@ def write_backup(
             archive.addfile(entry, io.BytesIO(content))
             count = len(writer.hashes)
 
+    if not file.parent.is_dir():
+        msg = f"there is no folder {file.parent}: make it, or give another place for the backup."
+        raise InputError(msg)
     try:
         replace_file(file, write, OWNER_ONLY)
     except OSError as error:
-        name = "" if error.filename is None else f" {Path(error.filename).name}"
+        own = error.filename is None or Path(error.filename).name.startswith(f".{file.name}.")
+        name = "" if own else f" {Path(error.filename).name}"
         msg = f"the backup {file} was not written ({error.strerror}{name}): make room, or use the "
         msg += "account that the folder belongs to."
         raise RunError(msg) from None
@@ -219,7 +223,7 @@ def _unpack(file: Path, kind: str, staged: Path) -> Backup:
 
 def _checked(file: Path, kind: str, contents: _Contents, hashes: dict[str, str]) -> Backup:
     if contents.kind != kind:
-        msg = f"{file} is the backup of a {contents.kind}: wardround {contents.kind} restore."
+        msg = f"{file} is the backup of a {contents.kind}: use 'wardround {contents.kind} restore'."
         raise InputError(msg)
     if contents.files != hashes:
         msg = f"{file} is damaged: its files are not those that were backed up. Give another one."

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar, cast, get_args
@@ -14,6 +14,7 @@ from wardround.common.errors import WardroundError, nearest
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Error: TypeAlias = type[WardroundError]
+_Place: TypeAlias = tuple[str | int, ...]
 
 
 def read_toml(
@@ -92,24 +93,52 @@ def explain_problems(error: ValidationError, model: type[BaseModel], origin: str
         model: The model that refused, whose keys are suggested.
         origin: What the messages call the file.
     """
-    sentences = [_sentence(problem, model) for problem in error.errors(include_url=False)]
+    problems = error.errors(include_url=False)
+    places: dict[_Place, list[ErrorDetails]] = {}
+    for problem in problems:
+        places.setdefault(_place_of(problem), []).append(problem)
+    sentences = [
+        _sentence(place, there, model)
+        for place, there in places.items()
+        if not _follows(place, there, places)
+    ]
     return f"{origin} is refused: " + " ".join(dict.fromkeys(sentences))
 
 
-def _sentence(problem: ErrorDetails, model: type[BaseModel]) -> str:
-    place = tuple(part for part in problem["loc"] if not str(part).startswith(("literal", "tuple")))
-    name = _dotted(place)
+def _place_of(problem: ErrorDetails) -> _Place:
+    """Return the keys of a problem, without the kinds that a value may have."""
+    return tuple(part for part in problem["loc"] if not str(part).startswith(("literal", "tuple")))
+
+
+def _follows(place: _Place, problems: list[ErrorDetails], places: Collection[_Place]) -> bool:
+    """Whether a list is refused only since an entry of it is, which is said by itself."""
+    deeper = any(len(other) > len(place) and other[: len(place)] == place for other in places)
+    return deeper and all(one["type"] in ("too_short", "literal_error") for one in problems)
+
+
+def _sentence(place: _Place, problems: list[ErrorDetails], model: type[BaseModel]) -> str:
+    problem, name = problems[0], _dotted(place)
     if problem["type"] == "extra_forbidden":
         return _unknown_key(place, name, model)
     if problem["type"] == "missing":
         return f"{name} is missing: add it."
     if problem["type"] == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
-    return f"{name} = {problem['input']!r} cannot be used: {_expected(problem)}"
+    expected = dict.fromkeys(map(_expected, problems))
+    if len(expected) > 1:  # of several kinds that a value may have it is none
+        kinds = [re.sub(r"^(input should|it must) be |\.$", "", one) for one in expected]
+        return f"{name} = {problem['input']!r} cannot be used: it must be {', or '.join(kinds)}."
+    return f"{name} = {problem['input']!r} cannot be used: {next(iter(expected))}"
 
 
 def _expected(problem: ErrorDetails) -> str:
     said = str(problem["msg"])[0].lower() + str(problem["msg"])[1:]
+    if problem["type"] in ("tuple_type", "list_type"):
+        return "it must be a list in brackets."
+    if problem["type"] in ("dict_type", "model_type"):
+        return "it must be a section."
+    if problem["type"] == "too_short":
+        return f"it must have at least {problem['ctx']['min_length']}."
     if problem["type"] == "literal_error":
         names = re.findall(r"'([^']*)'", str(problem.get("ctx", {}).get("expected", "")))
         close = nearest(str(problem["input"]), names)
@@ -117,14 +146,14 @@ def _expected(problem: ErrorDetails) -> str:
     return f"{said}."
 
 
-def _dotted(place: tuple[str | int, ...]) -> str:
+def _dotted(place: _Place) -> str:
     text = ""
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.removeprefix(".")
 
 
-def _unknown_key(place: tuple[str | int, ...], name: str, model: type[BaseModel]) -> str:
+def _unknown_key(place: _Place, name: str, model: type[BaseModel]) -> str:
     known = sorted(_keys_at(place[:-1], model))
     close = nearest(str(place[-1]), known, cutoff=0.5)
     if len(place) == 1:  # the section may be missing

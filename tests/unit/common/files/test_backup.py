@@ -1,7 +1,9 @@
 """A backup is whole or refused, and nothing in it reaches outside the folder that it makes."""
 
+import errno
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -104,5 +106,10 @@ def test_nothing_is_written_outside_the_folder(tmp_path: Path, name: str, kind: 
 
 
 def test_a_backup_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="make room"):
+    def full(_: BackupWriter) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f".b.tar.{os.getpid()}.part")
+
+    with pytest.raises(RunError, match=r"not written \(No space left on device\): make room"):
+        write_backup(tmp_path / "b.tar", "site", "0.1.0", full)
+    with pytest.raises(InputError, match=r"there is no folder .*no: make it"):
         write_backup(tmp_path / "no" / "b.tar", "site", "0.1.0", lambda _: None)
