@@ -147,4 +147,6 @@ def _fetched(parts: Sequence[Tensor]) -> list[Tensor]:
         return []
     flat = torch.cat([part.flatten() for part in parts]).cpu()
     lengths = [part.numel() for part in parts]
-    return [one.reshape(part.shape) for one, part in zip(flat.split(lengths), parts, strict=True)]
+    return [
+        one.reshape(part.shape) for one, part in zip(torch.split(flat, lengths), parts, strict=True)
+    ]

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable
 
-from tests.faults.stage import SITES, Stage
+from tests.faults.stage import PATIENCE_SECONDS, SITES, Stage
 from tests.faults.table.fault import SECOND, Fault
 
 from wardround.client.site.idle_masks import MASKING_FOLDER
 from wardround.common.privacy.secure_aggregation.site_state import SiteRound
 from wardround.server.operators.messages import RunDetails
 
-MOST_SECONDS = 60.0
+MOST_SECONDS = PATIENCE_SECONDS / 2  # a minute, where nobody asks for more patience
 _TRAINS, _ANSWERS = (
     "client.egress.masking:MaskedSite.train",
     "client.egress.masking:MaskedSite.answer",

@@ -47,7 +47,6 @@ COUNTED = (
     "detection",
     "regression",
     "survival",
-    "cox",
     "restoring",
     "contrasting",
     "fusion, early",
