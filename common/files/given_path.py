@@ -1,5 +1,6 @@
 """A path as a person gave it from Python: whatever is none is refused in words."""
 
+import os
 from os import PathLike
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def given_path(given: object, what: str) -> Path:
         raise InputError(msg)
     try:
         path = Path(given)
-        path.exists()
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return path
     except PermissionError:
         msg = f"{what} cannot be looked at: {given}. Use the account that the folders belong to."
         raise InputError(msg) from None

@@ -95,6 +95,13 @@ class Study(AnyStudy):
         Raises:
             StudyError: A key does not exist, or a value is refused.
         """
+        given: object = changes
+        if given is not None and not isinstance(given, Mapping):
+            msg = (
+                f"changes cannot be {type(given).__name__}: give a mapping such as "
+                '{"training.learning_rate": 0.01}, or the keys by name.'
+            )
+            raise StudyError(msg)
         dotted = {key: _plain(value) for key, value in (changes or {}).items()}
         flat = _sections_of(keys)
         for section, table in flat.items():
