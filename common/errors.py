@@ -163,7 +163,7 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.casefold())
+    return re.sub(r"[\W_]", "", str(name).casefold())  # from Python anything may come
 
 
 def install_command(*extras: str) -> str:

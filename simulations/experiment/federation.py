@@ -71,8 +71,14 @@ class Machine:
         """Refuse what this computer does not have.
 
         Raises:
-            InputError: The engine is unknown or not installed, or the device is not there.
+            InputError: The engine is unknown or not installed, the device is not there, or a count
+                is none.
         """
+        counts: dict[str, object] = {"workers": self.workers, "threads": self.threads}
+        for name, count in counts.items():  # from Python anything may come
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                msg = f"{name} = {count!r} cannot be used: give a whole number; 0 has it chosen."
+                raise InputError(msg)
         if self.engine not in ENGINES:
             raise InputError(known_names("engine", self.engine, ENGINES))
         choose_device(self.device)

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
+from wardround.common.errors import InputError
 from wardround.simulations.run_files.event_texts import line_of, round_line
 from wardround.simulations.run_files.events import (
     Event,
@@ -40,7 +41,16 @@ class _Line(Protocol):
 
 
 def both(*watches: Watch | None) -> Watch:
-    """Return a watch that tells every one of these that is there, in their order."""
+    """Return a watch that tells every one of these that is there, in their order.
+
+    Raises:
+        InputError: One cannot be called.
+    """
+    given: tuple[object, ...] = watches
+    for one in given:
+        if one is not None and not callable(one):
+            msg = f"on_event cannot be {type(one).__name__}: give a function of an event, as print."
+            raise InputError(msg)
     there = [one for one in watches if one is not None]
 
     def tell(event: Event) -> None:

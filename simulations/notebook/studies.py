@@ -10,6 +10,7 @@ import numpy as np
 
 from wardround.common.errors import InputError, StudyError
 from wardround.common.files.atomic import BY_UMASK, replace_file
+from wardround.common.files.given_path import given_path
 from wardround.common.files.packages.references import reference_of
 from wardround.common.files.packages.snapshot import hash_of
 from wardround.common.study.loading import parse_study, with_changes
@@ -94,6 +95,13 @@ class Study(AnyStudy):
         Raises:
             StudyError: A key does not exist, or a value is refused.
         """
+        given: object = changes
+        if given is not None and not isinstance(given, Mapping):
+            msg = (
+                f"changes cannot be {type(given).__name__}: give a mapping such as "
+                '{"training.learning_rate": 0.01}, or the keys by name.'
+            )
+            raise StudyError(msg)
         dotted = {key: _plain(value) for key, value in (changes or {}).items()}
         flat = _sections_of(keys)
         for section, table in flat.items():
@@ -119,7 +127,7 @@ class Study(AnyStudy):
         Raises:
             InputError: It cannot be written.
         """
-        file = Path(path)
+        file = given_path(path, "a study file")
         try:
             replace_file(file, self.to_toml(), BY_UMASK)
         except OSError as error:
@@ -174,6 +182,7 @@ def load_study(study: "AnyStudy | str | PathLike[str]", recipe: str = DEFAULT) -
             "the path of a study file, or wardround.Study(...)."
         )
         raise InputError(msg)
+    given_path(given, "a study")
     name = fspath(given)
     return for_notebook(with_recipe(find_study(name), name, recipe))
 

@@ -42,7 +42,9 @@ runtime.STOP_SECONDS = 1.0
 with ended_like_ctrl_c(), runtime.open_ray(Sites(), runtime.RayPlan(sites=2, cpus=1)) as grid:
     nodes = grid.get_node_ids()
     grid.push_messages([grid.create_message(RecordDict(), "train", one, "0") for one in nodes])
-    time.sleep(600)
+    while True:  # it says so where Ray does not start
+        list(grid.pull_messages(()))
+        time.sleep(0.1)
 """
 
 
