@@ -117,7 +117,7 @@ def is_installed(package: str) -> bool:
 
 def registered(kind: str) -> tuple[str, ...]:
     """Return what installed packages register, as ``package:name``; nothing is imported."""
-    found = set()
+    found = set[str]()
     for package in distributions():  # what one of them has wrong hides none of the others
         points = list(_points_of(package, GROUPS[kind]))
         name = _name_of(package) if points else None
