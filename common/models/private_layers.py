@@ -1,6 +1,7 @@
 """Layers that cannot train under patient-level privacy, named by Opacus and replaced by its fixers.
 
-Opacus is imported when a study asks for it.
+Opacus is imported when a study asks for it. And numbers that are no weights: they stay where they
+are, for what leaves a site of such a study is made of noised gradients alone.
 """
 
 from importlib.util import find_spec
@@ -8,6 +9,10 @@ from importlib.util import find_spec
 from torch import nn
 
 from wardround.common.errors import StudyError, install_command
+from wardround.common.models.lora import frozen_names
+from wardround.common.runtime.printable import printable
+from wardround.common.study.plans.what_leaves import what_leaves
+from wardround.common.study.study import Study
 
 _SHOWN = 4
 
@@ -74,3 +79,32 @@ def _with_rules() -> frozenset[type]:
     from opacus.validators import ModuleValidator
 
     return frozenset(ModuleValidator.VALIDATORS)
+
+
+def keep_constants_home(network: nn.Module, study: Study) -> None:
+    """Take the whole numbers that no gradient changes out of what a private study's model is.
+
+    A table of places, as a Swin Transformer has, is the same at each site, and need not travel; an
+    update with it would be held back by the site's guard.
+
+    Raises:
+        StudyError: It keeps other numbers beside its weights, which would leave without noise.
+    """
+    if study.privacy.mode != "patient":
+        return
+    apart = set(frozen_names(network))  # these may leave: they are what each site was sent
+    said = set(network.state_dict()) - apart
+    for prefix, layer in list(network.named_modules()):
+        for key, buffer in list(layer.named_buffers(recurse=False)):
+            name = f"{prefix}.{key}" if prefix else key
+            if name not in said:
+                continue
+            if not buffer.is_floating_point():
+                layer.register_buffer(key, buffer, persistent=False)
+            elif what_leaves(study).noise_added_by == "site":
+                msg = (
+                    f"{study.model.network} keeps {printable(name, 80)} beside its weights, on "
+                    "which a private study puts no noise, so that no update could leave a site: "
+                    "have its author register it with persistent=False, or choose another network."
+                )
+                raise StudyError(msg)

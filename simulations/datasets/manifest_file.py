@@ -142,7 +142,8 @@ def _written(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         known = {key for key, _ in _options(make)}
-        rows = make(folder, **{key: value for key, value in options.items() if key in known})
+        given = {key: value for key, value in options.items() if key in known}
+        rows = list(make(folder, **given))  # it may yield them one by one
         columns = list(dict.fromkeys(column for row in rows for column in row))
         with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, columns, restval="")

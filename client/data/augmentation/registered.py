@@ -30,8 +30,9 @@ def transformed(batch: Batch, study: Study, has_masks: bool, generator: Generato
     if batch.images is None:
         return batch
     masks = batch.targets if has_masks else None
+    known = study.class_count + (study.data.ignore_label is not None)  # the last counts as nothing
     pairs = [
-        _one(name, change, image, None if masks is None else masks[place], generator)
+        _one(name, change, image, None if masks is None else masks[place], generator, known)
         for place, image in enumerate(batch.images)
     ]
     images = torch.stack([image for image, _ in pairs])
@@ -42,7 +43,12 @@ def transformed(batch: Batch, study: Study, has_masks: bool, generator: Generato
 
 
 def _one(
-    name: str, change: Transform, image: Tensor, mask: Tensor | None, generator: Generator
+    name: str,
+    change: Transform,
+    image: Tensor,
+    mask: Tensor | None,
+    generator: Generator,
+    known: int,
 ) -> tuple[Tensor, Tensor | None]:
     try:
         found, moved = change(image.clone(), None if mask is None else mask.clone(), generator)
@@ -51,10 +57,22 @@ def _one(
         raise RunError(msg) from None
     same = _alike(found, image) and (mask is None or _alike(moved, mask))
     if not same or not bool(torch.isfinite(found).all()):
-        msg = f"{name} gives no finite image and mask of the shapes given: tell its author."
+        msg = (
+            f"{name} gives no finite image and mask of the shapes and types given: tell its author."
+        )
+        raise RunError(msg)
+    if mask is not None and moved is not None and known and not _is_of_classes(moved, known):
+        msg = f"{name} gives a mask of other classes than the study's: tell its author."
         raise RunError(msg)
     return found.to(image), None if mask is None or moved is None else moved.to(mask)
 
 
 def _alike(found: object, given: Tensor) -> bool:
-    return isinstance(found, Tensor) and found.shape == given.shape
+    """Return whether a change kept shape and kind: a class index is no number between two."""
+    if not isinstance(found, Tensor) or found.shape != given.shape or found.is_complex():
+        return False
+    return given.is_floating_point() or not found.is_floating_point()
+
+
+def _is_of_classes(mask: Tensor, known: int) -> bool:
+    return mask.is_floating_point() or bool(((mask >= 0) & (mask < known)).all())

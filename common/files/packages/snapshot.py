@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path, PurePosixPath
 
 from wardround.common.errors import PackageError
-from wardround.common.files.packages.references import GROUPS, normalised
+from wardround.common.files.packages.references import GROUPS, PACKAGE_FORM, normalised
 from wardround.common.runtime.printable import printable
 
 _MOST_FILES = 5_000
@@ -85,6 +86,12 @@ def read_package(package: str) -> Snapshot:
     Raises:
         PackageError: It is not installed, or not in a way that a hash could stand for.
     """
+    if re.fullmatch(PACKAGE_FORM, package) is None:
+        msg = (
+            f"{printable(package, 80)!r} is no package's name: write small letters, digits and "
+            "hyphens."
+        )
+        raise PackageError(msg)
     try:
         found = _distribution(package)
         _refuse_editable(package, found)
@@ -117,7 +124,7 @@ def is_installed(package: str) -> bool:
 
 def registered(kind: str) -> tuple[str, ...]:
     """Return what installed packages register, as ``package:name``; nothing is imported."""
-    found: set[str] = set()
+    found = set[str]()
     for package in distributions():  # what one of them has wrong hides none of the others
         points = list(_points_of(package, GROUPS[kind]))
         name = _name_of(package) if points else None

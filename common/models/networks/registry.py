@@ -24,7 +24,7 @@ from wardround.common.models.networks.small import (
     SmallCNN,
     replace_normalisation,
 )
-from wardround.common.models.private_layers import replace_layers
+from wardround.common.models.private_layers import keep_constants_home, replace_layers
 from wardround.common.models.sharing import head_layer, head_names
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.registry import (
@@ -73,10 +73,7 @@ def build_network(study: Study, seed: int) -> nn.Module:
             from wardround.common.models.networks.feature_moments import add_moments
 
             add_moments(network, head_layer(network))
-        if study.privacy.mode == "patient":
-            from wardround.common.models.networks.constants import keep_constants_home
-
-            keep_constants_home(network, study)
+        keep_constants_home(network, study)
     return network
 
 

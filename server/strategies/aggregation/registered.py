@@ -36,7 +36,7 @@ def _checked(name: str, rule: AggregationRule) -> Callable[[Tensor, Tensor], Ten
             )
             raise RunError(msg) from None
         is_change = isinstance(found, Tensor) and found.shape == matrix.shape[1:]
-        if not is_change or not bool(torch.isfinite(found).all()):
+        if not is_change or found.is_complex() or not bool(torch.isfinite(found).all()):
             msg = (
                 f"{name} gives no finite change of {matrix.shape[1]} numbers: choose another "
                 "federation.strategy, and tell the author of the package."

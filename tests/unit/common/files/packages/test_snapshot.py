@@ -173,3 +173,9 @@ def test_a_package_with_broken_metadata_hides_none_of_the_others(
     broken = write_package(site_packages, "broken-ward", {"broken_ward.py": ""})
     (broken / name).write_bytes(content)
     assert "tiny-ward:net" in registered("networks")
+
+
+@pytest.mark.parametrize("name", ["", "ä b/-/c", "--index-url"])
+def test_what_is_no_name_is_not_offered_for_installing(name: str) -> None:
+    with pytest.raises(PackageError, match="is no package's name"):
+        hash_of(name)
