@@ -16,6 +16,7 @@ from wardround.common.errors import RunError
 Numbers = NDArray[np.float64]
 _STOP = 1e-4  # of a relative change: that of the reference programs, so that results are theirs
 _MOST_STEPS = 10_000
+_CONSTANT = 1e-10  # of the variance within sites: what rounding leaves of a site that has none
 _FEWEST = 3  # patients of a site: fewer have no spread
 
 
@@ -121,7 +122,7 @@ def _shrunken(first: Numbers, second: Numbers, counts: Numbers) -> tuple[Numbers
     number = counts[:, None]
     gamma_hat = first / number
     delta_hat = (second - first**2 / number) / (number - 1)
-    delta_hat = np.where(delta_hat <= 0, 1.0, delta_hat)
+    delta_hat = np.where(delta_hat <= _CONSTANT, 1.0, delta_hat)  # the reference does so at 0
     gamma_bar, tau = gamma_hat.mean(axis=1), gamma_hat.var(axis=1, ddof=1)
     mean, spread = delta_hat.mean(axis=1), np.maximum(delta_hat.var(axis=1, ddof=1), 1e-300)
     a, b = (2 * spread + mean**2) / spread, (mean * spread + mean**3) / spread
