@@ -99,7 +99,8 @@ class LastingPool(BasicActorPool):
     def give_up(self) -> None:
         """End all actors, so that nobody waits for what they have in hand."""
         self.num_actors = 0
-        for actor in (*self.pool, *self._future_to_actor.values()):
+        held: list[Any] = [*self.pool, *self._future_to_actor.values()]
+        for actor in held:
             with suppress(RayError, ValueError):
                 ray.kill(actor)
 
