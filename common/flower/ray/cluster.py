@@ -99,8 +99,8 @@ class LastingPool(BasicActorPool):
     def give_up(self) -> None:
         """End all actors, so that nobody waits for what they have in hand."""
         self.num_actors = 0
-        handles: list[Any] = [*self.pool, *self._future_to_actor.values()]  # typed as its class
-        for actor in handles:
+        held: list[Any] = [*self.pool, *self._future_to_actor.values()]
+        for actor in held:
             with suppress(RayError, ValueError):
                 ray.kill(actor)
 
@@ -136,7 +136,7 @@ def require_shared(paths: Sequence[str]) -> None:
     Raises:
         RunError: A machine does not see one of them, or does not answer.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call] # Ray types none
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     look = ray.remote(num_cpus=0)(_unseen)
     asked = {
         look.options(
