@@ -25,7 +25,7 @@ from wardround.common.models.networks.small import (
     replace_normalisation,
 )
 from wardround.common.models.private_layers import keep_constants_home, replace_layers
-from wardround.common.models.sharing import head_layer, head_names
+from wardround.common.models.sharing import head_layer, head_names, layout_of
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.registry import (
     DETECTOR_WIDTHS,
@@ -78,16 +78,17 @@ def build_network(study: Study, seed: int) -> nn.Module:
 
 
 def require_network(study: Study) -> None:
-    """Check a network that is not Wardround's own as the study would build it.
+    """Check by building it a network that is not Wardround's own, or of which a part is frozen.
 
     What the others take follows from the study alone, and was checked as it was read.
 
     Raises:
-        StudyError: It does not take the study's arguments, images or outputs, or is too large.
+        StudyError: It does not take the study's arguments, images or outputs, or is too large; or
+            what is frozen of it leaves nothing to train, to share or to keep.
         PackageError: Its package is not installed as the study names it.
     """
-    if study.model.network not in BUILDERS:
-        build_network(study, study.federation.seed)
+    if study.model.network not in BUILDERS or study.model.frozen:
+        layout_of(build_network(study, study.federation.seed), plan_of(study))
 
 
 def _of_images(study: Study) -> nn.Module:
