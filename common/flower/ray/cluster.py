@@ -136,7 +136,8 @@ def require_shared(paths: Sequence[str]) -> None:
     Raises:
         RunError: A machine does not see one of them, or does not answer.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    known = ray.nodes()  # type: ignore[no-untyped-call] # Ray gives it no type
+    nodes = [node for node in known if node["Alive"]]
     look = ray.remote(num_cpus=0)(_unseen)
     asked = {
         look.options(

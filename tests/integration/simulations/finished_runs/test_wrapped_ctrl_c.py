@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import BaseModel, field_serializer, model_serializer
 from tests.support.studies.tiny_runs import write_tiny_study
 
@@ -50,7 +51,10 @@ def test_other_errors_are_what_they_are() -> None:
 def test_a_command_that_is_stopped_there_says_stopped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "app", lambda: Whole().model_dump())
+    app = typer.Typer()
+    app.command()(lambda: Whole().model_dump())
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr("sys.argv", ["wardround"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 130
