@@ -215,7 +215,8 @@ def open_site(folder: str | PathLike[str]) -> Site:
         DataError: There is no ``site.toml``, or it says something unknown.
         InputError: It is no path.
     """
-    folder = given_path(folder, "a site folder")
+    if not isinstance(folder, Path):  # typed by a person, who may give anything
+        folder = given_path(folder, "a site folder")
     absent = (
         f"{folder} is not a site folder: it has no site.toml. "
         f"'wardround site join TOKEN --folder {folder}' makes one, with a token from the server's "
