@@ -39,7 +39,7 @@ _PAGES = {
 
 @pytest.mark.parametrize("page", _PAGES)
 def test_a_page_on_simulations_is_followed(page: str, place: Place, shared_data: Path) -> None:
-    named = {"~/data": str(shared_data), "watch RUN": "watch runs/first", "RUN": "runs/first"}
+    named = {"~/data": str(shared_data), "FOLDER": "runs/first", "RUN": "runs/first"}
     named |= {"show NAME": "show pneumonia-xray", "get STUDY": "get brain-tissue"}
     place.environment["WARDROUND_DATA"] = str(shared_data)
     with followed(page, place, named, LESS) as story:
