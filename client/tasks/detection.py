@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wardround.client.data.batch import fetched
 from wardround.client.tasks.anchors import NOTHING, Said, strongest
 from wardround.client.tasks.fused_boxes import fuse_boxes, mirrored_back
 from wardround.client.tasks.task import Forward, Spacing
@@ -135,18 +136,7 @@ class DetectionCounter:
 
     def sums(self) -> DetectionSums:
         """Return the counts over all examinations."""
-        for boxes, true in zip(self._found, _fetched(self._true), strict=True):
+        for boxes, true in zip(self._found, fetched(self._true), strict=True):
             for found, truth in zip(boxes.numpy(), true.numpy(), strict=True):
                 count_image(found, truth, self._sums)
         return self._sums
-
-
-def _fetched(parts: Sequence[Tensor]) -> list[Tensor]:
-    """Return tensors on the CPU; from another device they come in one copy."""
-    if not parts:
-        return []
-    flat = torch.cat([part.flatten() for part in parts]).cpu()
-    lengths = [part.numel() for part in parts]
-    return [
-        one.reshape(part.shape) for one, part in zip(torch.split(flat, lengths), parts, strict=True)
-    ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from wardround.client.data.batch import Batch, to_device
+from wardround.client.data.batch import Batch, fetched, to_device
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import (
     AnswersFromOutputs,
@@ -191,7 +191,9 @@ def evaluate_with(
     counter, surfaces = counting
     losses: list[Tensor] = []
     counts: list[int] = []
-    finite = torch.ones((), dtype=torch.bool, device=device)
+    # Boxes are picked, and given to anchors, on the CPU: so their loss is measured there, too.
+    is_picked = isinstance(task_of(study), AnswersFromOutputs)
+    finite = torch.ones((), dtype=torch.bool, device="cpu" if is_picked else device)
     registered = _registered_counts(study)
     with evaluating(network):
         for indices, batch in _batches(cohort, study, device):
@@ -202,15 +204,17 @@ def evaluate_with(
                 counting_parts = (counter, spacings, stored)
                 measured = _measure_in_parts(network, batch, study, loss, counting_parts)
             if measured is None:
-                outputs = outputs_of(network, batch, study)
-                measured = loss(outputs, batch.targets), outputs.isfinite().all()
+                outputs, targets = outputs_of(network, batch, study), batch.targets
+                if is_picked:
+                    outputs, targets = fetched([outputs.to(targets.dtype), targets])
+                measured = loss(outputs, targets), outputs.isfinite().all()
                 told = answer_of(scored(outputs, loss), study)
                 if registered is not None:
-                    registered.add(told, batch.targets.to(told.device))
+                    registered.add(told, targets.to(told.device))
                 if stored:
                     _add_each(counter, told, batch, study, (spacings, stored))
                 else:
-                    counter.add(told, batch.targets, spacings)
+                    counter.add(told, targets, spacings)
             losses.append(measured[0])
             finite &= measured[1]
             counts.append(len(batch))

@@ -61,6 +61,8 @@ def _each(
     class_weights: Tensor | None,
 ) -> Tensor:
     dimensions = (targets.shape[-1] - 1) // 2
+    if class_weights is not None:
+        class_weights = class_weights.to(outputs.device)  # an evaluation's lie on the CPU
     losses = []
     for said, found in zip(outputs, _found(outputs, targets, dimensions), strict=True):
         parts = Said.of(said, dimensions)

@@ -59,10 +59,9 @@ def test_a_step_of_any_task_waits_at_most_once(results: Results, name: str) -> N
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_an_evaluation_waits_once_a_batch_or_twice_with_boxes(results: Results, name: str) -> None:
+def test_an_evaluation_of_any_task_waits_once_a_batch(results: Results, name: str) -> None:
     batch = of(results, f"batches {name}")
-    most = 2 if name == "detection" else 1  # for its loss, and for its boxes
-    assert batch["synchronisations"] <= most, (batch["waits"], batch["blocking"])
+    assert batch["synchronisations"] <= 1, (batch["waits"], batch["blocking"])
     assert batch["same"]
 
 
