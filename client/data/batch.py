@@ -1,7 +1,7 @@
 """What the network sees: a batch of examples of one site, and how it gets to a device."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -77,15 +77,6 @@ def to_device(tensors: Iterable[Tensor | None], device: torch.device) -> tuple[T
         next(arrived) if tensor is not None and tensor.device.type == "cpu" else tensor
         for tensor in given
     )
-
-
-def fetched(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return tensors of one type and device on the CPU, in one copy that is waited for once."""
-    if not tensors:
-        return []
-    flat = torch.cat([one.flatten() for one in tensors]).cpu()
-    parts = torch.split(flat, [one.numel() for one in tensors])
-    return [part.reshape(one.shape) for part, one in zip(parts, tensors, strict=True)]
 
 
 def _places(tensors: Iterable[Tensor]) -> tuple[list[int], int]:

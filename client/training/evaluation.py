@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from wardround.client.data.batch import Batch, fetched, to_device
+from wardround.client.data.batch import Batch, to_device
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import (
     AnswersFromOutputs,
@@ -21,6 +21,7 @@ from wardround.client.tasks.task import (
     Forward,
     PredictsInParts,
     Spacing,
+    fetched,
 )
 from wardround.client.training.losses.mean_loss import LossInParts, MeanLoss
 from wardround.client.training.losses.partial_labels import PartialLabels

@@ -40,7 +40,7 @@ EXPECTED = (
     r"there are \d+ \w+ patients \(of \d+\) for \d+ sites: lower simulation.sites",
     r"needs labels, and these patients have none to tell apart: set it to iid",
     r"simulation.lacking takes .* examinations have no other image: take another channel",
-    r"round \d+ ended without a sum \(.*Put right what these reasons say",
+    r"(round \d+|\d+ rounds in a row) ended without a sum \(.*Put right what these reasons say",
     r"too few sites trained .*the roster has \d+ sites and needs \d+.* federation.masks.groups",
     r"Flower's \w+ (could not combine|made no model of) \d+ updates?.*: add sites",
 )
