@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wardround.common.errors import DataError
-from wardround.common.files.given_path import given_path
+from wardround.common.files.usable_path import usable_path
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.monitoring.addresses import MetricsAddress
 from wardround.common.runtime.fields import OfForm
@@ -216,7 +216,7 @@ def open_site(folder: str | PathLike[str]) -> Site:
         InputError: It is no path.
     """
     if not isinstance(folder, Path):  # typed by a person, who may give anything
-        folder = given_path(folder, "a site folder")
+        folder = usable_path(folder, "a site folder")
     absent = (
         f"{folder} is not a site folder: it has no site.toml. "
         f"'wardround site join TOKEN --folder {folder}' makes one, with a token from the server's "

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from wardround.client.tasks.anchors import NOTHING, Said, strongest
 from wardround.client.tasks.fused_boxes import fuse_boxes, mirrored_back
-from wardround.client.tasks.task import Forward, Spacing, fetched
+from wardround.client.tasks.task import Forward, Spacing
 from wardround.common.metrics.detection import DetectionSums, count_image
 from wardround.common.metrics.noised.encoding import encode_boxes
 from wardround.common.models.networks.mirrors import mirrored_axes
+from wardround.common.runtime.transfers import fetched
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
@@ -215,12 +214,3 @@ class Task(Protocol):
         Args:
             surfaces: Measure what takes far longer than the network, too: HD95, surface Dice.
         """
-
-
-def fetched(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return tensors of one type and device on the CPU, in one copy that is waited for once."""
-    if not tensors:
-        return []
-    flat = torch.cat([one.flatten() for one in tensors]).cpu()
-    parts = torch.split(flat, [one.numel() for one in tensors])
-    return [part.reshape(one.shape) for part, one in zip(parts, tensors, strict=True)]

@@ -21,7 +21,6 @@ from wardround.client.tasks.task import (
     Forward,
     PredictsInParts,
     Spacing,
-    fetched,
 )
 from wardround.client.training.losses.mean_loss import LossInParts, MeanLoss
 from wardround.client.training.losses.partial_labels import PartialLabels
@@ -29,6 +28,7 @@ from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.metrics.sums import MetricSums, empty_sums, has_surfaces
 from wardround.common.models.networks.mirrors import mirrored_axes
+from wardround.common.runtime.transfers import fetched
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

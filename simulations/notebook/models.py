@@ -10,7 +10,7 @@ from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.errors import InputError, ModelError, known_names
-from wardround.common.files.given_path import given_path
+from wardround.common.files.usable_path import usable_path
 from wardround.common.models.model_folder import is_model_folder
 from wardround.common.parameters.model_file import SavedModel
 from wardround.common.parameters.model_file import load_model as read_model_file
@@ -77,7 +77,7 @@ def load_model(
         ModelError: There is no such model, it does not fit the study's network, or it is only the
             part that sites share.
     """
-    path = given_path(run_or_file, "a model")
+    path = usable_path(run_or_file, "a model")
     file = path / "models" / f"{name}{_SUFFIX}" if path.is_dir() else path
     run_folder = path if path.is_dir() else file.parent.parent
     if path.is_dir():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import nn
 
-from wardround.common.files.given_path import given_path
 from wardround.common.files.tables import read_kept_table
+from wardround.common.files.usable_path import usable_path
 from wardround.server.checkpoints.history import RoundRecord
 from wardround.simulations.experiment.training import history_of
 from wardround.simulations.notebook.models import LoadedModel, load_model, model_names
@@ -218,7 +218,7 @@ def open_run(folder: "str | PathLike[str]") -> SimulationResult:
     Raises:
         InputError: It holds no run, or one that this version cannot read.
     """
-    path = given_path(folder, "a run folder")
+    path = usable_path(folder, "a run folder")
     contents = read_contents(path)
     verdict = contents.verdict_on(contents.metric)
     study = contents.study

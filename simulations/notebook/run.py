@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 import torch
 
 from wardround.common.errors import RunError
-from wardround.common.files.given_path import given_path
+from wardround.common.files.usable_path import usable_path
 from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine
@@ -155,7 +155,7 @@ def resume(  # noqa: PLR0913 # as simulate
         RunError: The run could not go on.
         KeyboardInterrupt: The cell was interrupted again.
     """
-    out, machine = given_path(folder, "a run folder"), Machine(device, engine, workers, threads)
+    out, machine = usable_path(folder, "a run folder"), Machine(device, engine, workers, threads)
     machine.check()
     with _telling(out), _same_threads(), showing(progress, out) as line:
         resume_request(out, machine, both(line, on_event))
@@ -299,7 +299,7 @@ def _request(study: Study | _Path, out: _Path | None, given: RunOptions) -> Simu
     machine = Machine(device, engine, given.get("workers", 0), given.get("threads", 0))
     machine.check()
     data_root, assignment = given.get("data_root"), given.get("assignment")
-    folder = unused_folder(chosen.name) if out is None else given_path(out, "a run folder")
+    folder = unused_folder(chosen.name) if out is None else usable_path(out, "a run folder")
     options = {
         "--data-root": data_root,
         "--assignment": assignment,
@@ -313,8 +313,8 @@ def _request(study: Study | _Path, out: _Path | None, given: RunOptions) -> Simu
         study=chosen,
         out=folder,
         machine=machine,
-        data_root=None if data_root is None else given_path(data_root, "data_root"),
-        assignment=None if assignment is None else given_path(assignment, "assignment"),
+        data_root=None if data_root is None else usable_path(data_root, "data_root"),
+        assignment=None if assignment is None else usable_path(assignment, "assignment"),
         command=("wardround", "simulate", str(folder / "study.toml"), *words),
     )
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from wardround.common.errors import InputError, StudyError
 from wardround.common.files.atomic import BY_UMASK, replace_file
-from wardround.common.files.given_path import given_path
 from wardround.common.files.packages.references import reference_of
 from wardround.common.files.packages.snapshot import hash_of
+from wardround.common.files.usable_path import usable_path
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.lock import with_hashes
 from wardround.common.study.registry import TASKS
@@ -127,7 +127,7 @@ class Study(AnyStudy):
         Raises:
             InputError: It cannot be written.
         """
-        file = given_path(path, "a study file")
+        file = usable_path(path, "a study file")
         try:
             replace_file(file, self.to_toml(), BY_UMASK)
         except OSError as error:
@@ -182,7 +182,7 @@ def load_study(study: "AnyStudy | str | PathLike[str]", recipe: str = DEFAULT) -
             "the path of a study file, or wardround.Study(...)."
         )
         raise InputError(msg)
-    given_path(given, "a study")
+    usable_path(given, "a study")
     name = fspath(given)
     return for_notebook(with_recipe(find_study(name), name, recipe))
 

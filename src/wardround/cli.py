@@ -16,7 +16,7 @@ from wardround.client.cli.site import site_app
 from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.completion import ASKED, answer_shell, completion
 from wardround.commands.continue_study import continue_study
-from wardround.commands.given_paths import refuse_empty_paths
+from wardround.commands.empty_paths import refuse_empty_paths
 from wardround.commands.promotion import promote, promoted, rollback
 from wardround.commands.refusals import run_command, say_refusal
 from wardround.commands.study import study_app

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from wardround.client.data.batch import to_device
 from wardround.client.tasks.anchors import NOTHING, Said, matched
+from wardround.common.runtime.transfers import fetched
 
 _FOCUS = 2.0  # gamma of Lin et al. 2017, table 1b
 _OF_FOUND = 0.25  # alpha there
@@ -100,12 +101,11 @@ def _found(outputs: Tensor, targets: Tensor, dimensions: int) -> list[_Held]:
     """
     with torch.no_grad():
         anchors = Said.of(outputs[0], dimensions).anchors.detach()
-        told = torch.cat([anchors.flatten().to(targets.dtype), targets.flatten()]).cpu()
-        anchors_here = told[: anchors.numel()].reshape(anchors.shape).to(anchors.dtype)
+        here, true_boxes = fetched([anchors.to(targets.dtype), targets])
         each = list[Tensor]()
-        for rows in told[anchors.numel() :].reshape(targets.shape):
+        for rows in true_boxes:
             real = rows[rows[:, 0] >= 0]
-            holds = matched(anchors_here, real[:, 1:])
+            holds = matched(here.to(anchors.dtype), real[:, 1:])
             true = holds != NOTHING
             each += [true.nonzero()[:, 0], (~true).nonzero()[:, 0], real[holds[true]]]
         there = [one for one in to_device(each, outputs.device) if one is not None]

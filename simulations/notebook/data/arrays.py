@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
-from wardround.common.files.given_path import given_path
+from wardround.common.files.usable_path import usable_path
 from wardround.simulations.notebook.data.columns import as_labels, as_list, rows_named
 from wardround.simulations.notebook.data.own_data import Draft, OwnData, add_people, write
 from wardround.simulations.notebook.data.table import add_covariates, columns_of_table
@@ -73,7 +73,7 @@ def from_arrays(  # noqa: PLR0913 # one argument a column of the manifest
     if covariates is not None:
         add_covariates(draft, columns_of_table(covariates), rows)
     _say_looks(draft, pixels)
-    return write(draft, given_path(folder, "the folder of the data"), replace)
+    return write(draft, usable_path(folder, "the folder of the data"), replace)
 
 
 class _Pixels:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wardround.common.errors import DataError, known_names
-from wardround.common.files.given_path import given_path
+from wardround.common.files.usable_path import usable_path
 from wardround.simulations.notebook.data.columns import (
     as_labels,
     as_list,
@@ -83,7 +83,7 @@ def from_table(  # noqa: PLR0913 # one argument a column that is no value
     draft.columns["label"], draft.classes = found.texts, found.classes
     draft.say("data", kind="table")
     add_covariates(draft, {name: columns[name] for name in chosen}, rows)
-    return write(draft, given_path(folder, "the folder of the data"), replace)
+    return write(draft, usable_path(folder, "the folder of the data"), replace)
 
 
 def columns_of_table(table: Any) -> Columns:

@@ -4,45 +4,22 @@ All of it is done once, in a process of its own, on the stand-in of ``stand_in.p
 """
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.unit.client.devices.names import ANSWERED, COUNTED, EXPLAINED, ROUNDS
+from tests.unit.client.devices.outcomes import Results, of, work_apart
 
 from wardround.client.training.objectives.registry import OBJECTIVES
 from wardround.common.study.registry import TASKS
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).resolve().parents[4]
-Results = dict[str, dict[str, Any]]
 _MOST_APART = 1e-3  # after two rounds; orders of sums differ
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    folder = tmp_path_factory.mktemp("rounds")
-    command = [sys.executable, "-m", "tests.unit.client.devices.rounds", str(folder / "sites")]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "WARDROUND_CACHE": str(folder / "cache")},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found: Results = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def of(results: Results, name: str) -> dict[str, Any]:
-    assert "failed" not in results[name], results[name]["failed"]
-    return results[name]
+    return work_apart("rounds", tmp_path_factory.mktemp("rounds"))
 
 
 @pytest.mark.parametrize("name", ROUNDS)

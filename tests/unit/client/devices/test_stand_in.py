@@ -4,35 +4,18 @@ All of it is done once, in a process of its own, on a stand-in that counts (``st
 may wait for more than it knows of; it has not been one.
 """
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 from tests.unit.client.devices.names import EVALUATED, METHODS, TRAINED
+from tests.unit.client.devices.outcomes import Results, of, work_apart
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).resolve().parents[4]
-Results = dict[str, dict[str, Any]]
 IMAGE_BYTES = 2 * 16 * 16 * 4  # a batch of two images of float32
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    folder = tmp_path_factory.mktemp("device")
-    command = [sys.executable, "-m", "tests.unit.client.devices.jobs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found: Results = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def of(results: Results, name: str) -> dict[str, Any]:
-    assert "failed" not in results[name], results[name]["failed"]
-    return results[name]
+    return work_apart("jobs", tmp_path_factory.mktemp("device"))
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -9,7 +9,7 @@ from wardround.common.errors import InputError
 _SHOWN = 100  # characters
 
 
-def given_path(given: object, what: str) -> Path:
+def usable_path(given: object, what: str) -> Path:
     """Return a path that a system can look at; there need be nothing.
 
     Args:

@@ -8,7 +8,7 @@ from tests.support.studies.built_in import built_in
 
 from wardround.cli import app
 from wardround.client.clinic.inference.inputs import find_inputs
-from wardround.commands.given_paths import refuse_empty_paths
+from wardround.commands.empty_paths import refuse_empty_paths
 from wardround.common.errors import InputError
 
 
